@@ -1,0 +1,1 @@
+"""WHAT WAS SHOWN. In: samples. Out: labels, with unknown counted and its reason kept."""

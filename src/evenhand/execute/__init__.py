@@ -1,0 +1,1 @@
+"""WHERE IT RUNS. In: batches of work. Out: their results, as each is finished."""

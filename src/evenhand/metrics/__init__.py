@@ -1,0 +1,1 @@
+"""How uneven, and at what cost. In: columns of labels. Out: estimates with their intervals."""

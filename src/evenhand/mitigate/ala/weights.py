@@ -1,0 +1,191 @@
+"""Which tokens carry an attribute. In: an attribute and a tokenizer. Out: token ids, directions, neutral forms.
+
+A word list is independent of any tokenizer; here it is mapped onto one. A word counts where the tokenizer has it
+as one token that starts a word (`` woman``, `` Woman``, and ``Woman`` at the start of a text). Words of several
+pieces are left out and counted. Saved as safetensors with the tokenizer's hash, refused for any other tokenizer.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from evenhand.errors import ArtefactError, BadInputError, TokenizerMismatchError
+from evenhand.records import Attribute
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "TokenWeights",
+    "check_tokenizer",
+    "load_weights",
+    "save_weights",
+    "tokenizer_hash",
+    "weights_from_words",
+]
+
+_FORMAT = "evenhand-token-weights-1"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenWeights:
+    """The tokens a mitigation may move, sorted by id.
+
+    Attributes:
+        attribute: Name of the attribute.
+        token_ids: Unique, ascending vocabulary ids: the groups' tokens and their neutral forms.
+        direction: In [-1, 1]; positive for the first declared group, negative for the second, 0 for neutral forms.
+        neutral_forms: Row t marks the tokens that can neutrally stand in the place of token t.
+        tokenizer: Hash of the tokenizer the ids belong to.
+        left_out: Words that are not one token in this tokenizer.
+    """
+
+    attribute: str
+    token_ids: Int[Tensor, " tokens"]
+    direction: Float[Tensor, " tokens"]
+    neutral_forms: Bool[Tensor, "tokens tokens"]
+    tokenizer: str
+    left_out: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "TokenWeights":
+        """The same weights with their tensors on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("token_ids", "direction", "neutral_forms")}
+        return replace(self, **moved)
+
+
+def tokenizer_hash(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """SHA-256 of a tokenizer's vocabulary: every token with its id, added ones included."""
+    vocabulary = json.dumps(tokenizer.get_vocab(), sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(vocabulary.encode("ascii")).hexdigest()
+
+
+def weights_from_words(attribute: Attribute, tokenizer: "PreTrainedTokenizerBase") -> TokenWeights:
+    """Token weights straight from an attribute's word lists: +1 for the first group's words, -1 for the second's.
+
+    No training and no text is needed.
+
+    Raises:
+        BadInputError: The attribute has not two groups, or a group has no word that is one token.
+    """
+    if len(attribute.groups) != 2:
+        raise BadInputError(
+            f"token weights need an attribute of two groups, got {len(attribute.groups)} in {attribute.name!r}."
+        )
+    sign = dict(zip(attribute.groups, (1.0, -1.0), strict=True))
+    pieces: dict[int, float] = {}
+    word_of: dict[int, str] = {}
+    left_out: list[str] = []
+    for group in attribute.groups:
+        found = {word: _one_token_forms(word, tokenizer) for word in attribute.steering_words[group]}
+        if not any(found.values()):
+            raise BadInputError(f"no word of group {group!r} is one token in this tokenizer; add words to it.")
+        left_out += [word for word, ids in found.items() if not ids]
+        for word, ids in found.items():
+            for token in ids:
+                pieces[token], word_of[token] = sign[group], word
+    forms = {form: _one_token_forms(form, tokenizer) for form in _forms(attribute)}
+    ids = sorted({*pieces, *(token for found in forms.values() for token in found)})
+    index = {token: i for i, token in enumerate(ids)}
+    allowed = torch.zeros(len(ids), len(ids), dtype=torch.bool)
+    for token, word in word_of.items():
+        spelling = _one_token_forms(word, tokenizer)[token]
+        for form in attribute.neutral_forms.get(word, ()):
+            for other, other_spelling in forms[form].items():
+                allowed[index[token], index[other]] |= spelling == other_spelling
+    return TokenWeights(
+        attribute=attribute.name,
+        token_ids=torch.tensor(ids),
+        direction=torch.tensor([pieces.get(token, 0.0) for token in ids]),
+        neutral_forms=allowed,
+        tokenizer=tokenizer_hash(tokenizer),
+        left_out=tuple(left_out),
+    )
+
+
+def _forms(attribute: Attribute) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(form for forms in attribute.neutral_forms.values() for form in forms))
+
+
+def _one_token_forms(word: str, tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
+    """Token id -> its form (``lower``, ``title``, ``upper``, ``first``) for each way the word is one token."""
+    found: dict[int, str] = {}
+    spellings = {
+        f" {word}": "lower",
+        f" {word.capitalize()}": "title",
+        f" {word.upper()}": "upper",
+        word.capitalize(): "first",
+    }
+    for spelling, form in spellings.items():
+        ids = tokenizer.encode(spelling, add_special_tokens=False)
+        if len(ids) == 1 and tokenizer.decode(ids).strip() == spelling.strip():
+            found.setdefault(int(ids[0]), form)
+    return found
+
+
+def save_weights(weights: TokenWeights, path: Path) -> None:
+    """Write token weights as safetensors; the tokenizer's hash is in its metadata."""
+    tensors = {
+        "token_ids": weights.token_ids.to(torch.int64).contiguous(),
+        "direction": weights.direction.float().contiguous(),
+        "neutral_forms": weights.neutral_forms.to(torch.uint8).contiguous(),
+    }
+    metadata = {
+        "format": _FORMAT,
+        "attribute": weights.attribute,
+        "tokenizer": weights.tokenizer,
+        "left_out": json.dumps(weights.left_out),
+    }
+    save_file(tensors, path, metadata=metadata)
+
+
+def load_weights(path: Path, tokenizer: "PreTrainedTokenizerBase") -> TokenWeights:
+    """Read token weights for a tokenizer.
+
+    Raises:
+        ArtefactError: Not a safetensors file of ours, of inconsistent shapes, or not finite.
+        TokenizerMismatchError: Made for another tokenizer.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{path.name}: {error}; give a file written by evenhand's save_weights.") from error
+    if metadata.get("format") != _FORMAT or set(tensors) != {"token_ids", "direction", "neutral_forms"}:
+        raise ArtefactError(
+            f"{path.name}: format {metadata.get('format')!r} with {sorted(tensors)}; allowed: {_FORMAT!r}."
+        )
+    ids, direction, forms = tensors["token_ids"], tensors["direction"], tensors["neutral_forms"].bool()
+    tokens = ids.numel()
+    if direction.shape != (tokens,) or forms.shape != (tokens, tokens) or ids.shape != (tokens,):
+        raise ArtefactError(f"{path.name}: shapes {ids.shape}, {direction.shape}, {forms.shape} do not agree.")
+    if not bool(torch.isfinite(direction).all()) or float(direction.abs().max()) > 1:
+        raise ArtefactError(f"{path.name}: direction holds NaN, infinity or |weight| > 1; make it again.")
+    if not bool((ids[1:] > ids[:-1]).all()) or int(ids[0]) < 0:
+        raise ArtefactError(f"{path.name}: token ids are not ascending and unique; make it again.")
+    made_for, words = metadata.get("tokenizer", ""), tuple(json.loads(metadata.get("left_out", "[]")))
+    weights = TokenWeights(metadata.get("attribute", ""), ids, direction, forms, made_for, words)
+    return check_tokenizer(weights, tokenizer)
+
+
+def check_tokenizer(weights: TokenWeights, tokenizer: "PreTrainedTokenizerBase") -> TokenWeights:
+    """The same weights, if they belong to a tokenizer.
+
+    Raises:
+        TokenizerMismatchError: They were made for another one.
+    """
+    got = tokenizer_hash(tokenizer)
+    if weights.tokenizer != got:
+        raise TokenizerMismatchError(
+            f"these token weights were made for tokenizer {weights.tokenizer[:12] or '?'}, the model has {got[:12]}. "
+            "Make weights for this tokenizer with weights_from_words."
+        )
+    return weights

@@ -1,0 +1,88 @@
+"""What a text-out model is. In: prompts and their seeds. Out: one sample each.
+
+No base class: any object with these members qualifies. A mitigation that works at decode time is handed to the
+model as an ``Intervention``; a model that decodes through transformers calls its hook on every step's logits.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from evenhand.records import Claim, Edit, Prompt, Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Continuation", "Intervention", "LogitsHook", "TextModel"]
+
+Continuation = Literal["draft", "emitted"]
+"""What the model conditions on after a corrected token: the token it drafted, or the token that was emitted.
+
+``emitted`` is ordinary decoding. ``draft`` keeps the model on the answer it would have given, so that nothing
+changes but the corrected words themselves; it costs nothing, because the drafted token is fed in its place.
+"""
+
+
+class LogitsHook(Protocol):
+    """Shifts the logits of one batch, step by step, and remembers what it did."""
+
+    def __call__(self, input_ids: "Tensor", scores: "Tensor") -> "Tensor":
+        """New scores (rows, vocabulary) in nats from the ids emitted so far (rows, tokens); inputs unmodified."""
+        ...
+
+    def claims(self) -> tuple[Claim | None, ...]:
+        """What the picture signal said, per row; None where it was not asked."""
+        ...
+
+    def edits(self, emitted: Sequence[Sequence[int]]) -> tuple[tuple[Edit, ...], ...]:
+        """Per row, every token whose logits were shifted, given the ids that were emitted."""
+        ...
+
+
+@runtime_checkable
+class Intervention(Protocol):
+    """A decode-time mitigation, ready to start on any batch.
+
+    Attributes:
+        name: For example ``align``.
+        continuation: What the model conditions on after a corrected token.
+        settings: JSON values that, with the name, say exactly what is done; they go into the manifest.
+    """
+
+    name: str
+    continuation: Continuation
+    settings: Mapping[str, object]
+
+    def start(
+        self, pictures: Sequence[Callable[[], "Image"]], tokenizer: "PreTrainedTokenizerBase"
+    ) -> LogitsHook:
+        """A fresh hook for a batch; ``pictures[row]()`` opens that row's picture when it is needed."""
+        ...
+
+
+@runtime_checkable
+class TextModel(Protocol):
+    """Answers prompts about pictures.
+
+    The same ``(prompt, seed)`` gives the same text whatever the batch size.
+
+    Attributes:
+        name: Shown in reports.
+        revision: Changes whenever the same prompt and seed may give another answer.
+        batch_size: How many prompts one call of ``answer`` handles well.
+    """
+
+    name: str
+    revision: str
+    batch_size: int
+
+    def answer(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        seeds: Sequence[int],
+        intervention: Intervention | None = None,
+    ) -> tuple[Sample, ...]:
+        """One sample per prompt, same order; a prompt that fails becomes a sample with ``error``."""
+        ...

@@ -1,0 +1,239 @@
+"""THE FLOW. In: a model, a probe's data, a mitigation. Out: a ledger, and from it labels, estimates, comparisons.
+
+The one file that knows all stages. Sampling (``audit``) writes the ledger and can be resumed; scoring (``score``)
+and comparing (``compare``) only read it, so every number can be recomputed from the run folder alone.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from evenhand.attributes import load_attribute
+from evenhand.classify.words import WordClassifier
+from evenhand.errors import BadInputError
+from evenhand.execute.local import run_locally
+from evenhand.ledger import Ledger, seed_of
+from evenhand.metrics.changes import count_changes, word_changes
+from evenhand.metrics.misclassification import compare_misclassification, misclassification
+from evenhand.models.protocol import Intervention, TextModel
+from evenhand.records import Attribute, Comparison, Label, Prompt, Sample, Scored
+from evenhand.registry import load, names
+
+__all__ = ["Progress", "audit", "compare", "score"]
+
+Progress = Callable[[int, int], None]
+"""Called with (samples there, samples wanted) whenever a batch is stored."""
+
+RESAMPLING_SEED = 0
+"""Of the intervals; fixed, so that a run scored twice gives the same numbers."""
+
+
+def audit(
+    model: str | TextModel,
+    *,
+    probe: str,
+    data: str | Path,
+    out: str | Path,
+    mitigate: str | Intervention | None = None,
+    attribute: str = "gender",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Scored:
+    """Ask a model every prompt of a probe, store the answers in a run folder, score them.
+
+    A folder that holds part of the same run is topped up; nothing that is there is asked again.
+
+    Args:
+        model: A registered name, a captioner's folder, or any object with the members of ``TextModel``.
+        probe: A registered name, for example ``captioning``.
+        data: What the probe reads, for ``captioning`` a folder with ``labels.csv``.
+        out: The run folder; made if it is not there.
+        mitigate: A registered name, any ``Intervention``, or None (``none``) for the plain model.
+        attribute: A shipped name or a YAML file.
+        seed: Of the run; a sample's own seed follows from it, its prompt and its number.
+        progress: Called whenever a batch is stored.
+
+    Raises:
+        EvenhandError: As the stages say; what was stored before stays stored.
+    """
+    declared = load_attribute(attribute)
+    ask = cast(Callable[[str, Attribute], Sequence[Prompt]], load("probes", probe))
+    prompts = ask(str(data), declared)
+    if isinstance(mitigate, str):
+        names_of_mitigations = ("none", *names("mitigations"))
+        if mitigate == "none":
+            mitigate = None
+        elif mitigate not in names_of_mitigations:
+            load("mitigations", mitigate)  # raises, with near misses
+    asked = _model(model)
+    intervention = _intervention(mitigate, declared)
+    run = f"{probe}-{seed}"
+    settings = {
+        "model": {"name": asked.name, "revision": asked.revision},
+        "probe": probe,
+        "attribute": attribute,
+        "mitigation": None if intervention is None else {"name": intervention.name, **intervention.settings},
+        "seed": seed,
+    }
+    with Ledger.create_or_resume(out, run=run, settings=settings, prompts=prompts) as ledger:
+        _fill(ledger, asked, intervention, run, progress)
+    return score(out)
+
+
+def score(run: str | Path, *, level: float = 0.95) -> Scored:
+    """Labels, estimates and counts of a run folder, from the ledger alone.
+
+    Raises:
+        LedgerError: No readable run folder.
+        TooFewSamplesError: A declared group has no answer that can be scored.
+    """
+    ledger = Ledger.open(run)
+    attribute = load_attribute(str(ledger.settings["attribute"]))
+    prompts, samples = ledger.prompts(), ledger.samples()
+    labels = WordClassifier(attribute).label(samples)
+    facts = {prompt.id: prompt.facts for prompt in prompts}
+    scored = [label for label in labels if label.reason != "error"]
+    unit_name = _unit_name(prompts)
+    estimates = misclassification(
+        [facts[label.prompt_id][attribute.name] for label in scored],
+        [_said(label) for label in scored],
+        [_unit(label, facts) for label in scored],
+        groups=attribute.groups,
+        unit_name=unit_name,
+        seed=RESAMPLING_SEED,
+        level=level,
+    )
+    return Scored(
+        run=Path(run).resolve().name,
+        settings=ledger.settings,
+        attribute=attribute.name,
+        prompts=prompts,
+        previews=ledger.previews(),
+        samples=samples,
+        labels=labels,
+        estimates=estimates,
+        counts=_counts(prompts, samples, labels, attribute),
+    )
+
+
+def compare(before: Scored, after: Scored, *, level: float = 0.95) -> Comparison:
+    """Two runs of the same prompts, paired picture by picture.
+
+    Pictures that failed in either run are left out of both, and counted.
+
+    Raises:
+        BadInputError: The runs do not share their attribute and prompts.
+    """
+    if before.attribute != after.attribute or [(p.id, p.facts) for p in before.prompts] != [
+        (p.id, p.facts) for p in after.prompts
+    ]:
+        raise BadInputError(
+            f"runs {before.run!r} and {after.run!r} do not ask the same prompts about the same attribute; "
+            "compare runs made from the same data."
+        )
+    attribute = load_attribute(str(before.settings["attribute"]))
+    facts = {prompt.id: prompt.facts for prompt in before.prompts}
+    pairs = [
+        (first, second)
+        for first, second in zip(_by_key(before.labels), _by_key(after.labels), strict=True)
+        if "error" not in (first.reason, second.reason)
+    ]
+    estimates = compare_misclassification(
+        [facts[first.prompt_id][attribute.name] for first, _ in pairs],
+        [_said(first) for first, _ in pairs],
+        [_said(second) for _, second in pairs],
+        [_unit(first, facts) for first, _ in pairs],
+        groups=attribute.groups,
+        unit_name=_unit_name(before.prompts),
+        seed=RESAMPLING_SEED,
+        level=level,
+    )
+    answers = [{(s.prompt_id, s.k): s for s in run.samples} for run in (before, after)]
+    changes = []
+    for label, _ in pairs:
+        first, second = (answer[label.prompt_id, label.k] for answer in answers)
+        changes.append(word_changes(label.prompt_id, first.text or "", second.text or "", second.edits))
+    return Comparison(
+        baseline=before.run,
+        other=after.run,
+        estimates=estimates,
+        changes=tuple(change for one in changes for change in one),
+        counts={**count_changes(changes), "left_out": len(before.labels) - len(pairs)},
+    )
+
+
+def _model(model: str | TextModel) -> TextModel:
+    if not isinstance(model, str):
+        if not isinstance(model, TextModel):
+            raise BadInputError(
+                f"model: got {type(model).__name__}; needs name, revision, batch_size and answer (see TextModel)."
+            )
+        return model
+    if (Path(model) / "captioner.json").is_file():
+        make = cast(Callable[[str | None], TextModel], load("models", "captioner"))
+        return make(model)
+    return cast(Callable[[], TextModel], load("models", model))()
+
+
+def _intervention(mitigate: str | Intervention | None, attribute: Attribute) -> Intervention | None:
+    if isinstance(mitigate, str):
+        return cast(Callable[[Attribute], Intervention], load("mitigations", mitigate))(attribute)
+    return mitigate
+
+
+def _fill(
+    ledger: Ledger, model: TextModel, intervention: Intervention | None, run: str, progress: Progress | None
+) -> None:
+    """Ask what is missing, batch by batch, and store every batch before the next."""
+    missing = ledger.missing(1)
+    wanted = len(ledger.prompts())
+    done = wanted - len(missing)
+    if progress is not None:
+        progress(done, wanted)
+
+    def work(batch: Sequence[tuple[Prompt, int]]) -> tuple[Sample, ...]:
+        seeds = [seed_of(run, prompt.id, k) for prompt, k in batch]
+        return model.answer([prompt for prompt, _ in batch], seeds=seeds, intervention=intervention)
+
+    for samples in run_locally(work, list(_batches(missing, model.batch_size))):
+        ledger.append(samples)
+        done += len(samples)
+        if progress is not None:
+            progress(done, wanted)
+
+
+def _batches(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _said(label: Label) -> str:
+    return label.group or str(label.reason)
+
+
+def _unit_name(prompts: Sequence[Prompt]) -> str:
+    return "scene" if all(prompt.facts.get("scene") for prompt in prompts) else "picture"
+
+
+def _unit(label: Label, facts: Mapping[str, Mapping[str, str]]) -> str:
+    return facts[label.prompt_id].get("scene") or label.prompt_id
+
+
+def _by_key(labels: Sequence[Label]) -> list[Label]:
+    return sorted(labels, key=lambda label: (label.prompt_id, label.k))
+
+
+def _counts(
+    prompts: Sequence[Prompt], samples: Sequence[Sample], labels: Sequence[Label], attribute: Attribute
+) -> dict[str, int]:
+    said = Counter(_said(label) for label in labels)
+    declared = Counter(prompt.facts[attribute.name] for prompt in prompts)
+    claims = Counter(sample.claim.reason.replace(" ", "_") for sample in samples if sample.claim is not None)
+    counts = {"pictures": len(prompts), "answers": len(samples), "errors": said["error"]}
+    counts |= {f"declared_{group}": declared[group] for group in attribute.groups}
+    counts |= {f"said_{what}": said[what] for what in (*attribute.groups, "both", "neutral", "none")}
+    counts |= {f"claim_{reason}": number for reason, number in sorted(claims.items())}
+    counts["edited_captions"] = sum(bool(sample.edits) for sample in samples)
+    counts["edited_tokens"] = sum(len(sample.edits) for sample in samples)
+    return counts

@@ -1,0 +1,246 @@
+"""What travels between stages. In: nothing. Out: frozen records without behaviour.
+
+``Attribute`` and ``Prompt`` say what is asked, ``Sample`` what a model answered (with the ``Claim`` a picture
+signal made and the ``Edit`` of every token a mitigation moved), ``Label`` what the answer shows, ``Estimate``
+how uneven the labels are. ``Scored`` and ``Comparison`` are one run and two runs, ready for a report.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = [
+    "Attribute",
+    "Claim",
+    "Comparison",
+    "Edit",
+    "Estimate",
+    "Label",
+    "Prompt",
+    "Sample",
+    "Scored",
+    "WordChange",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A declared set of groups, and the words that carry them.
+
+    Attributes:
+        name: For example ``gender``.
+        groups: Declared group names, in a fixed order; never inferred from what was seen.
+        target: Wanted share of each group, same order, sums to 1.
+        words: Lower-case words per group used to *measure* text.
+        steering_words: Lower-case words per group used to *steer* text; a superset of ``words``.
+        neutral_words: Lower-case words that name a person and no group, used to measure.
+        neutral_forms: For a steering word, the neutral words that can stand in its place.
+        counterparts: For a steering word, the word of the other group that stands in its place.
+        source: Where the word lists come from.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    target: tuple[float, ...]
+    words: Mapping[str, tuple[str, ...]]
+    steering_words: Mapping[str, tuple[str, ...]]
+    neutral_words: tuple[str, ...]
+    neutral_forms: Mapping[str, tuple[str, ...]]
+    counterparts: Mapping[str, str]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question to a model, with what is declared about it.
+
+    Attributes:
+        id: Unique in its run; a relative file name for a folder of pictures.
+        probe: The probe that made it.
+        text: The text of the question; empty for a plain caption.
+        image: Path of the picture, or None.
+        facts: What is declared, for example ``{"gender": "female", "scene": "desk"}``.
+    """
+
+    id: str
+    probe: str
+    text: str
+    image: str | None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a picture signal says about one picture.
+
+    Attributes:
+        s: In [-1, 1]; the sign is the attribute's second (-) or first (+) group; None makes no claim.
+        reason: Why: ``faces agree``, ``no face``, ``faces disagree``, ``uncertain``, ``given``, ``neutral``.
+        faces: Faces found, or None where none were looked for.
+    """
+
+    s: float | None
+    reason: str
+    faces: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One generated token whose logits a mitigation shifted.
+
+    Attributes:
+        position: Index of the token in the answer, from 0.
+        start: First character of the token in ``Sample.text``.
+        end: One past its last character.
+        drafted: The text of the token the model alone would have chosen.
+        emitted: The text of the token that was chosen.
+        alpha: What the text carried with the drafted token, in [-1, 1].
+        s: What it should carry, in [-1, 1].
+        shift_drafted: Nats added to the drafted token.
+        shift_emitted: Nats added to the emitted token.
+    """
+
+    position: int
+    start: int
+    end: int
+    drafted: str
+    emitted: str
+    alpha: float
+    s: float
+    shift_drafted: float
+    shift_emitted: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A model's answer to one prompt, or the error that took its place.
+
+    Attributes:
+        prompt_id: The prompt.
+        k: Which of the prompt's samples, from 0.
+        seed: The seed it was drawn with; a function of run, prompt and k alone.
+        text: The answer, or None where ``error`` is set.
+        error: ``ErrorName: message``, or None.
+        claim: What the picture signal said, or None where no signal was asked.
+        edits: Tokens whose logits were shifted, in order.
+    """
+
+    prompt_id: str
+    k: int
+    seed: int
+    text: str | None
+    error: str | None = None
+    claim: Claim | None = None
+    edits: tuple[Edit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a classifier says a sample shows.
+
+    Attributes:
+        prompt_id: The prompt.
+        k: The sample.
+        attribute: Attribute name.
+        group: One of the attribute's groups, or None.
+        reason: Where ``group`` is None, why: ``both``, ``neutral``, ``none`` or ``error``.
+        confidence: In [0, 1]; 1 for word lists.
+    """
+
+    prompt_id: str
+    k: int
+    attribute: str
+    group: str | None
+    reason: str | None
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with the interval it is known to.
+
+    Attributes:
+        name: For example ``MR_C``.
+        value: The statistic on the data.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        level: Coverage the interval aims at, for example 0.95.
+        n: Number of independent units resampled.
+        unit: What a unit is: ``picture`` or ``scene``.
+        method: How the interval was made.
+        largest: The largest value the statistic can take here.
+        floor: What a perfectly even model would show at this n, on average.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    level: float
+    n: int
+    unit: str
+    method: str
+    largest: float
+    floor: float
+
+
+@dataclass(frozen=True, slots=True)
+class WordChange:
+    """A run of words that differs between two answers to the same prompt.
+
+    Attributes:
+        prompt_id: The prompt.
+        before: The words of the first answer, joined by spaces; empty for an insertion.
+        after: The words of the second answer; empty for a deletion.
+        reached: True where every word after, lies on a token whose logits the mitigation shifted.
+    """
+
+    prompt_id: str
+    before: str
+    after: str
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One run with its labels and estimates.
+
+    Attributes:
+        run: Name of the run, unique in a report.
+        settings: What the run was made with (the manifest's settings).
+        attribute: Name of the attribute scored.
+        prompts: In the order they were asked.
+        previews: Prompt id -> JPEG bytes of a small preview.
+        samples: One per prompt and k.
+        labels: One per sample, same order.
+        estimates: In the order they are shown.
+        counts: Named counts, for example ``pictures``, ``errors``, ``said_both``.
+    """
+
+    run: str
+    settings: Mapping[str, object]
+    attribute: str
+    prompts: tuple[Prompt, ...]
+    previews: Mapping[str, bytes]
+    samples: tuple[Sample, ...]
+    labels: tuple[Label, ...]
+    estimates: tuple[Estimate, ...]
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two runs of the same prompts, paired.
+
+    Attributes:
+        baseline: Name of the first run.
+        other: Name of the second run.
+        estimates: Differences (``MR_C difference``, other - baseline) and ratios (``MR_C ratio``).
+        changes: Every run of words that differs.
+        counts: ``captions``, ``captions_changed``, ``changes``, ``changes_reached``, ``changes_elsewhere``.
+    """
+
+    baseline: str
+    other: str
+    estimates: tuple[Estimate, ...]
+    changes: tuple[WordChange, ...]
+    counts: Mapping[str, int]

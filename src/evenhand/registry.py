@@ -1,0 +1,63 @@
+"""Names of components. In: a kind and a name. Out: the object, imported on use.
+
+What ships is listed here as ``module:object`` and costs nothing until it is asked for. A package adds its own
+under an entry-point group ``evenhand.<kind>``. Importing this module imports nothing else of evenhand's layers.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import MappingProxyType
+
+from evenhand.errors import UnknownNameError
+
+__all__ = ["KINDS", "load", "names"]
+
+KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "models": MappingProxyType({"captioner": "evenhand.models.captioner:load_captioner"}),
+        "probes": MappingProxyType({"captioning": "evenhand.probes.captioning:captioning"}),
+        "classifiers": MappingProxyType({"words": "evenhand.classify.words:WordClassifier"}),
+        "mitigations": MappingProxyType(
+            {
+                "paper": "evenhand.mitigate.ala.presets:paper",
+                "align": "evenhand.mitigate.ala.presets:align",
+                "neutral": "evenhand.mitigate.ala.presets:neutral",
+            }
+        ),
+    }
+)
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """All names of a kind, sorted: what ships and what installed packages add.
+
+    Raises:
+        UnknownNameError: ``kind`` is not one of ``KINDS``.
+    """
+    return tuple(sorted(_targets(kind)))
+
+
+def load(kind: str, name: str) -> object:
+    """The object behind a name; its module is imported now.
+
+    Raises:
+        UnknownNameError: No such kind or name; the message names near misses.
+    """
+    targets = _targets(kind)
+    if name not in targets:
+        near = get_close_matches(name, targets, n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        known = ", ".join(sorted(targets))
+        raise UnknownNameError(f"no {kind} named {name!r}; known: {known}.{hint}")
+    module, _, attribute = targets[name].partition(":")
+    found: object = getattr(import_module(module), attribute)
+    return found
+
+
+def _targets(kind: str) -> dict[str, str]:
+    if kind not in KINDS:
+        raise UnknownNameError(f"no kind named {kind!r}; known: {', '.join(sorted(KINDS))}")
+    added = {point.name: point.value for point in entry_points(group=f"evenhand.{kind}")}
+    return {**added, **KINDS[kind]}

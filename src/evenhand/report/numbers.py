@@ -1,0 +1,210 @@
+"""How values look. In: a number, or text from anywhere. Out: its shown form, and estimates as JSON values."""
+
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from evenhand.records import Comparison, Estimate, Scored, WordChange
+
+__all__ = [
+    "Setting",
+    "cut_text",
+    "estimate_as_dict",
+    "estimate_form",
+    "full_precision",
+    "plain_text",
+    "report_as_dict",
+    "show_number",
+    "tabulate_settings",
+    "tally_changes",
+]
+
+_MINUS = "\u2212"
+_NARROW = "\u00a0"
+_JOINERS = "\u200c\u200d"
+_SPACES = "\t\n\u2028\u2029"
+
+
+def plain_text(text: str) -> str:
+    """Text in which nothing is hidden: every control, format or surrogate character is made visible.
+
+    Tab, line feed and the two Unicode line separators become a space; C0 controls become their pictures
+    (``ESC`` -> U+241B); direction overrides, zero-width and other format characters become ``‹U+202E›``. The
+    joiners that emoji and Persian need stay. Applied twice it changes nothing more.
+    """
+    return "".join(map(_visible, text))
+
+
+def _visible(char: str) -> str:
+    if char in _SPACES:
+        return " "
+    if char in _JOINERS or unicodedata.category(char) not in {"Cc", "Cf", "Cs"}:
+        return char
+    code = ord(char)
+    return chr(0x2400 + code) if code < 0x20 else f"‹U+{code:04X}›"
+
+
+def cut_text(text: str, length: int) -> str:
+    """``plain_text`` of the first ``length`` characters, with an ellipsis where something was cut."""
+    return plain_text(text) if len(text) <= length else plain_text(text[: length - 1]) + "…"
+
+
+def full_precision(value: float) -> str:
+    """The shortest text that reads back as exactly this number; ``nan`` and ``inf`` as themselves."""
+    return str(value) if isinstance(value, int) else repr(float(value))
+
+
+def estimate_form(estimate: Estimate) -> str:
+    """Which form an estimate is shown in: ``ratio``, ``points``, ``signed``, ``share`` or ``decimal``.
+
+    Ratios and differences are known by the end of their name. A statistic whose largest value is exactly 1 is
+    a share and shown in percent (its differences in percentage points); any other is shown as a decimal.
+    """
+    if estimate.name.endswith(" ratio"):
+        return "ratio"
+    share = estimate.largest == 1
+    if estimate.name.endswith(" difference"):
+        return "points" if share else "signed"
+    return "share" if share else "decimal"
+
+
+def show_number(value: float, form: str) -> str:
+    """A number as people read it.
+
+    Args:
+        value: Any number; NaN is shown as ``undefined``.
+        form: ``share`` (38.2 %), ``share0`` (38 %), ``points`` (+3.1 pp), ``decimal`` (0.402), ``signed``
+            (+0.402), ``signed1`` (+2.0), ``signed2`` (+0.96), ``ratio`` (×0.27), ``count`` (1 048), ``given``
+            (as it is). With ``-bare`` at its end the unit is left out, for the ends of intervals.
+    """
+    bare = form.endswith("-bare")
+    scale, digits, sign, before, after = _FORMS[form.removesuffix("-bare")]
+    if math.isnan(value):
+        return "undefined"
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{_MINUS}∞"
+    if form == "given":
+        return full_precision(value).replace("-", _MINUS, 1) if value < 0 else full_precision(value)
+    scaled = value * scale
+    if form.startswith("share0") and 0 < abs(scaled) < 1:
+        digits = 1
+    shown = f"{abs(scaled):,.{digits}f}".replace(",", _NARROW)
+    is_zero = not shown.strip("0.")
+    lead = "" if is_zero else (_MINUS if value < 0 else "+" * sign)
+    return f"{lead}{shown}" if bare else f"{before}{lead}{shown}{after}"
+
+
+# form -> scale, digits, plus sign shown, text before, text after
+_FORMS: dict[str, tuple[float, int, bool, str, str]] = {
+    "share": (100.0, 1, False, "", f"{_NARROW}%"),
+    "share0": (100.0, 0, False, "", f"{_NARROW}%"),
+    "points": (100.0, 1, True, "", f"{_NARROW}pp"),
+    "decimal": (1.0, 3, False, "", ""),
+    "signed": (1.0, 3, True, "", ""),
+    "signed1": (1.0, 1, True, "", ""),
+    "signed2": (1.0, 2, True, "", ""),
+    "ratio": (1.0, 2, False, "×", ""),
+    "count": (1.0, 0, False, "", ""),
+    "given": (1.0, 0, False, "", ""),
+}
+
+
+def estimate_as_dict(estimate: Estimate) -> dict[str, object]:
+    """An estimate as JSON values, in the record's order; NaN and infinities become None (null)."""
+    return {
+        "name": estimate.name,
+        "value": _finite(estimate.value),
+        "low": _finite(estimate.low),
+        "high": _finite(estimate.high),
+        "level": _finite(estimate.level),
+        "n": estimate.n,
+        "unit": estimate.unit,
+        "method": estimate.method,
+        "largest": _finite(estimate.largest),
+        "floor": _finite(estimate.floor),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def tally_changes(changes: Sequence[WordChange]) -> list[tuple[str, str, int, int]]:
+    """``(before, after, times, times reached)`` of each distinct change, most frequent first."""
+    times = Counter((change.before, change.after) for change in changes)
+    reached = Counter((change.before, change.after) for change in changes if change.reached)
+    ranked = sorted(times, key=lambda pair: (-times[pair], pair))
+    return [(*pair, times[pair], reached[pair]) for pair in ranked]
+
+
+def report_as_dict(
+    runs: Sequence[Scored], comparisons: Sequence[Comparison], *, title: str
+) -> dict[str, object]:
+    """What ``report.json`` holds: estimates and counts of runs and comparisons, and the changes."""
+    return {
+        "format": "evenhand report 1",
+        "title": plain_text(title),
+        "runs": [
+            {
+                "run": plain_text(run.run),
+                "attribute": plain_text(run.attribute),
+                "estimates": [estimate_as_dict(estimate) for estimate in run.estimates],
+                "counts": dict(run.counts),
+            }
+            for run in runs
+        ],
+        "comparisons": [
+            {
+                "baseline": plain_text(pair.baseline),
+                "other": plain_text(pair.other),
+                "estimates": [estimate_as_dict(estimate) for estimate in pair.estimates],
+                "counts": dict(pair.counts),
+                "changes": [
+                    {"before": plain_text(old), "after": plain_text(new), "times": times, "reached": reached}
+                    for old, new, times, reached in tally_changes(pair.changes)
+                ],
+            }
+            for pair in comparisons
+        ],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting across runs: per run the scalars of its value, or None where a run lacks it."""
+
+    path: str
+    values: tuple[tuple[object, ...] | None, ...]
+    differs: bool
+
+
+def tabulate_settings(runs: Sequence[Scored]) -> list[Setting]:
+    """Settings of all runs by their ``a.b`` paths; those that differ between runs first."""
+    flat = [dict(_flatten("", run.settings)) for run in runs]
+    paths = dict.fromkeys(path for values in flat for path in values)
+    rows = []
+    for path in paths:
+        values = tuple(found.get(path) for found in flat)
+        rows.append(Setting(path, values, any(repr(value) != repr(values[0]) for value in values)))
+    return sorted(rows, key=lambda row: not row.differs)
+
+
+def _flatten(path: str, value: object) -> Iterator[tuple[str, tuple[object, ...]]]:
+    """``a.b`` paths of nested mappings with the scalars at their ends; a list's scalars stay together."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(f"{path}.{key}" if path else str(key), inner)
+    else:
+        yield path, tuple(_scalars(value))
+
+
+def _scalars(value: object) -> Iterator[object]:
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _scalars(inner)
+    elif value is None or isinstance(value, bool):
+        yield "none" if value is None else str(value).lower()
+    else:
+        yield value if isinstance(value, int | float) else str(value)

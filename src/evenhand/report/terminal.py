@@ -1,0 +1,50 @@
+"""The answer in a terminal. In: scored runs or comparisons. Out: rich tables without control characters."""
+
+import math
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from evenhand.records import Comparison, Estimate, Scored
+from evenhand.report.numbers import cut_text, estimate_form, show_number
+
+__all__ = ["comparison_table", "estimates_table"]
+
+_LENGTH = 60
+
+
+def estimates_table(runs: Sequence[Scored]) -> Table:
+    """Names down, runs across; in a cell the value, its interval, the number of units and the floor."""
+    return _table([(run.run, run.estimates) for run in runs], title="Estimates")
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Differences and ratios down, pairs of runs across, the baseline named in every heading."""
+    columns = [(f"{pair.other} against {pair.baseline}", pair.estimates) for pair in comparisons]
+    return _table(columns, title="Paired comparisons")
+
+
+def _table(columns: Sequence[tuple[str, Sequence[Estimate]]], *, title: str) -> Table:
+    table = Table(title=Text(title), title_justify="left", pad_edge=False)
+    table.add_column("")
+    for heading, _ in columns:
+        table.add_column(Text(cut_text(heading, _LENGTH)), justify="right")
+    names = dict.fromkeys(estimate.name for _, estimates in columns for estimate in estimates)
+    for name in names:
+        found = [{e.name: e for e in estimates}.get(name) for _, estimates in columns]
+        table.add_row(Text(cut_text(name, _LENGTH), style="bold"), *map(_cell, found))
+    return table
+
+
+def _cell(estimate: Estimate | None) -> Text:
+    if estimate is None:
+        return Text("–")
+    form = estimate_form(estimate)
+    low, high = (show_number(end, f"{form}-bare") for end in (estimate.low, estimate.high))
+    plural = "" if estimate.n == 1 else "s"
+    units = f"{show_number(estimate.n, 'count')} {cut_text(estimate.unit, _LENGTH)}{plural}"
+    floor = f" · floor {show_number(estimate.floor, form)}" if math.isfinite(estimate.floor) else ""
+    cell = Text(f"{show_number(estimate.value, form)} [{low}, {high}]")
+    cell.append(f"\n{units}{floor}", style="dim")
+    return cell

@@ -1,0 +1,38 @@
+"""Tables in a terminal."""
+
+import dataclasses
+
+from rich.console import Console
+
+from evenhand.report import comparison_table, estimates_table
+
+
+def printed(table):
+    console = Console(width=160, record=True, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
+    console.print(table)
+    return console.export_text().replace("\u00a0", " ")
+
+
+def test_estimates(audit):
+    text = printed(estimates_table(audit[0]))
+    assert "37.5 % [20.8, 58.3]" in text
+    assert "48 pictures · floor 0.071" in text
+
+
+def test_comparisons(audit):
+    text = printed(comparison_table(audit[1]))
+    assert "align against plain" in text
+    assert "−29.2 pp [−44.2, −14.2]" in text
+    assert "×0.22 [0.09, 0.42]" in text
+
+
+def test_control_characters_and_markup_are_inert(audit):
+    run = dataclasses.replace(audit[0][0], run="\x1b[31mred[/]\x07[bold]")
+    text = printed(estimates_table([run]))
+    assert "\x1b[31m" not in text
+    assert "␛[31mred[/]␇[bold]" in text
+
+
+def test_a_missing_estimate_is_a_dash(audit):
+    short = dataclasses.replace(audit[0][1], estimates=audit[0][1].estimates[:1])
+    assert "–" in printed(estimates_table([audit[0][0], short]))
