@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import inspect
 import io
 import json
 import os
@@ -150,9 +151,17 @@ def test_refused_samples_leave_the_ledger_as_it_was(run, tmp_path, bad, why):
     run.append([sample("c.jpg", 0)])
 
 
-def test_values_of_another_type_are_refused(run, tmp_path):
+def test_values_of_another_type_are_refused(run):
+    claim = Claim(0.0, "given")
+    object.__setattr__(claim, "s", "left")  # the constructor is checked in tests, and in tests only
     with pytest.raises(BadInputError, match="cannot store"):
-        run.append([sample("a.jpg", 0, claim=Claim("left", "given"))])  # type: ignore[arg-type]
+        run.append([sample("a.jpg", 0, claim=claim)])
+    assert run.samples() == ()
+
+
+def test_counts_of_more_than_64_bits_are_refused(run):
+    with pytest.raises(BadInputError, match="cannot store"):
+        run.append([sample("a.jpg", 0, claim=Claim(0.0, "given", 2**63))])
     assert run.samples() == ()
 
 
@@ -330,9 +339,7 @@ def test_prompts_table(tmp_path, pictures):
     assert rows["truncated.png"]["image"] is None
     assert rows["truncated.png"]["image_name"] == "truncated.png"
     assert rows["absent.png"]["image_sha256"] is None
-    assert not [
-        name for name, content in contents(tmp_path / "run").items() if str(tmp_path).encode() in content
-    ]
+    assert not [name for name, content in contents(tmp_path / "run").items() if str(tmp_path).encode() in content]
 
 
 def test_layout_is_the_one_datasets_decodes(tmp_path, pictures):
@@ -468,22 +475,27 @@ def test_open_what_is_not_there(tmp_path):
 
 # Crashes --------------------------------------------------------------------------------------------
 
-WRITER = textwrap.dedent(
-    """
-    import sys
-    from evenhand.ledger import Ledger, seed_of
-    from evenhand.records import Claim, Edit, Prompt, Sample
 
+def draw(folder):
     prompts = [Prompt(f"{at}.jpg", "captioning", "", None) for at in range(20)]
-    with Ledger.create_or_resume(sys.argv[1], run="kill", settings={"n": 1}, prompts=prompts) as ledger:
+    with Ledger.create_or_resume(folder, run="kill", settings={"n": 1}, prompts=prompts) as ledger:
         print("ready", flush=True)
-        for prompt, k in ledger.missing(8):
+        for prompt, k in ledger.missing(4):
             seed = seed_of("kill", prompt.id, k)
             edit = Edit(0, 0, 1, "a", "b", seed / 2**63, 0.0, 0.0, 1.0)
             claim = Claim(0.5, "given")
             ledger.append([Sample(prompt.id, k, seed, f"text {seed}", claim=claim, edits=(edit,))])
-    """
-)
+
+
+# The source of `draw`, so that a writer does not import this file and pytest.
+WRITER = f"""
+import sys
+from evenhand.ledger import Ledger, seed_of
+from evenhand.records import Claim, Edit, Prompt, Sample
+
+{inspect.getsource(draw)}
+draw(sys.argv[1])
+"""
 
 
 def start_writer(folder):
@@ -491,27 +503,20 @@ def start_writer(folder):
         [sys.executable, "-c", WRITER, str(folder)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
     )
 
 
-def finish(writer):
-    _, complaint = writer.communicate(timeout=60)
-    assert writer.returncode == 0, complaint.decode()
-
-
-def test_killed_five_times_then_resumed_equals_uninterrupted(tmp_path):
-    whole = start_writer(tmp_path / "whole")
-    finish(whole)
+def test_killed_three_times_then_resumed_equals_uninterrupted(tmp_path):
+    draw(tmp_path / "whole")
     expected = Ledger.open(tmp_path / "whole").samples()
-    assert len(expected) == 160
+    assert len(expected) == 80
 
     moments = random.Random(5)  # noqa: S311
     counts = []
-    for _ in range(5):
+    for _ in range(3):
         writer = start_writer(tmp_path / "killed")
         assert writer.stdout.readline() == b"ready\n"
-        enough = (counts[-1] if counts else 0) + moments.randrange(2, 20)
+        enough = (counts[-1] if counts else 0) + moments.randrange(2, 8)
         while len(list((tmp_path / "killed").glob("samples-*"))) < enough:
             assert writer.poll() is None
             time.sleep(0.0005)
@@ -524,9 +529,9 @@ def test_killed_five_times_then_resumed_equals_uninterrupted(tmp_path):
         assert set(found) <= set(expected)
         counts.append(len(found))
     assert counts == sorted(set(counts))
-    assert counts[-1] < 160
+    assert counts[-1] < 80
     (tmp_path / "killed" / ".tmp-samples-99999.parquet-0").write_bytes(b"half")
-    finish(start_writer(tmp_path / "killed"))
+    draw(tmp_path / "killed")
     assert Ledger.open(tmp_path / "killed").samples() == expected
     assert not [name for name in contents(tmp_path / "killed") if name.startswith(".tmp-")]
 
@@ -707,9 +712,7 @@ def filled(tmp_path):
     with make(folder) as ledger:
         edit = Edit(0, 0, 1, "he", "she", 0.25, -0.5, 0.0, 1.5)
         for prompt, k in ledger.missing(2):
-            ledger.append(
-                [sample(prompt.id, k, f"{prompt.id} {k}", claim=Claim(0.5, "given", 1), edits=(edit,))]
-            )
+            ledger.append([sample(prompt.id, k, f"{prompt.id} {k}", claim=Claim(0.5, "given", 1), edits=(edit,))])
     return folder
 
 

@@ -63,7 +63,10 @@ class MissingExtraError(EvenhandError, ImportError):
 
     def __init__(self, needs: str, extra: str) -> None:
         super().__init__(f"{needs} is not installed. Run: pip install 'evenhand[{extra}]'")
-        self.extra = extra
+        self.needs, self.extra = needs, extra
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.needs, self.extra)
 
 
 class TooFewSamplesError(EvenhandError, ValueError):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from evenhand.attributes import load_attribute
+from evenhand.attributes import attribute_from_settings, load_attribute, measuring_settings
 from evenhand.classify.words import WordClassifier
 from evenhand.errors import BadInputError
 from evenhand.execute.local import run_locally
@@ -72,7 +72,7 @@ def audit(
     settings = {
         "model": {"name": asked.name, "revision": asked.revision},
         "probe": probe,
-        "attribute": attribute,
+        "attribute": measuring_settings(declared),
         "mitigation": None if intervention is None else {"name": intervention.name, **intervention.settings},
         "seed": seed,
     }
@@ -89,7 +89,7 @@ def score(run: str | Path, *, level: float = 0.95) -> Scored:
         TooFewSamplesError: A declared group has no answer that can be scored.
     """
     ledger = Ledger.open(run)
-    attribute = load_attribute(str(ledger.settings["attribute"]))
+    attribute = attribute_from_settings(ledger.settings["attribute"])
     prompts, samples = ledger.prompts(), ledger.samples()
     labels = WordClassifier(attribute).label(samples)
     facts = {prompt.id: prompt.facts for prompt in prompts}
@@ -98,7 +98,7 @@ def score(run: str | Path, *, level: float = 0.95) -> Scored:
     estimates = misclassification(
         [facts[label.prompt_id][attribute.name] for label in scored],
         [_said(label) for label in scored],
-        [_unit(label, facts) for label in scored],
+        [_unit(label, facts, unit_name) for label in scored],
         groups=attribute.groups,
         unit_name=unit_name,
         seed=RESAMPLING_SEED,
@@ -120,7 +120,7 @@ def score(run: str | Path, *, level: float = 0.95) -> Scored:
 def compare(before: Scored, after: Scored, *, level: float = 0.95) -> Comparison:
     """Two runs of the same prompts, paired picture by picture.
 
-    Pictures that failed in either run are left out of both, and counted.
+    Pictures that failed or are still to be asked in either run are left out of both, and counted.
 
     Raises:
         BadInputError: The runs do not share their attribute and prompts.
@@ -132,20 +132,22 @@ def compare(before: Scored, after: Scored, *, level: float = 0.95) -> Comparison
             f"runs {before.run!r} and {after.run!r} do not ask the same prompts about the same attribute; "
             "compare runs made from the same data."
         )
-    attribute = load_attribute(str(before.settings["attribute"]))
+    attribute = attribute_from_settings(before.settings["attribute"])
     facts = {prompt.id: prompt.facts for prompt in before.prompts}
+    firsts, seconds = _by_key(before.labels), _by_key(after.labels)
     pairs = [
-        (first, second)
-        for first, second in zip(_by_key(before.labels), _by_key(after.labels), strict=True)
-        if "error" not in (first.reason, second.reason)
+        (firsts[key], seconds[key])
+        for key in sorted(firsts.keys() & seconds.keys())
+        if "error" not in (firsts[key].reason, seconds[key].reason)
     ]
+    unit_name = _unit_name(before.prompts)
     estimates = compare_misclassification(
         [facts[first.prompt_id][attribute.name] for first, _ in pairs],
         [_said(first) for first, _ in pairs],
         [_said(second) for _, second in pairs],
-        [_unit(first, facts) for first, _ in pairs],
+        [_unit(first, facts, unit_name) for first, _ in pairs],
         groups=attribute.groups,
-        unit_name=_unit_name(before.prompts),
+        unit_name=unit_name,
         seed=RESAMPLING_SEED,
         level=level,
     )
@@ -159,7 +161,7 @@ def compare(before: Scored, after: Scored, *, level: float = 0.95) -> Comparison
         other=after.run,
         estimates=estimates,
         changes=tuple(change for one in changes for change in one),
-        counts={**count_changes(changes), "left_out": len(before.labels) - len(pairs)},
+        counts={**count_changes(changes), "left_out": len(firsts.keys() | seconds.keys()) - len(pairs)},
     )
 
 
@@ -169,6 +171,8 @@ def _model(model: str | TextModel) -> TextModel:
             raise BadInputError(
                 f"model: got {type(model).__name__}; needs name, revision, batch_size and answer (see TextModel)."
             )
+        if model.batch_size < 1:
+            raise BadInputError(f"model {model.name!r}: batch_size is {model.batch_size}; give 1 or more.")
         return model
     if (Path(model) / "captioner.json").is_file():
         make = cast(Callable[[str | None], TextModel], load("models", "captioner"))
@@ -179,6 +183,10 @@ def _model(model: str | TextModel) -> TextModel:
 def _intervention(mitigate: str | Intervention | None, attribute: Attribute) -> Intervention | None:
     if isinstance(mitigate, str):
         return cast(Callable[[Attribute], Intervention], load("mitigations", mitigate))(attribute)
+    if mitigate is not None and not isinstance(mitigate, Intervention):
+        raise BadInputError(
+            f"mitigate: got {type(mitigate).__name__}; needs name, continuation, settings and start (see Intervention)."
+        )
     return mitigate
 
 
@@ -194,7 +202,13 @@ def _fill(
 
     def work(batch: Sequence[tuple[Prompt, int]]) -> tuple[Sample, ...]:
         seeds = [seed_of(run, prompt.id, k) for prompt, k in batch]
-        return model.answer([prompt for prompt, _ in batch], seeds=seeds, intervention=intervention)
+        samples = model.answer([prompt for prompt, _ in batch], seeds=seeds, intervention=intervention)
+        if len(samples) != len(batch):
+            raise BadInputError(
+                f"model {model.name!r}: got {len(samples)} samples for {len(batch)} prompts; allowed: one each; "
+                "give a prompt that fails a sample with error."
+            )
+        return samples
 
     for samples in run_locally(work, list(_batches(missing, model.batch_size))):
         ledger.append(samples)
@@ -216,12 +230,12 @@ def _unit_name(prompts: Sequence[Prompt]) -> str:
     return "scene" if all(prompt.facts.get("scene") for prompt in prompts) else "picture"
 
 
-def _unit(label: Label, facts: Mapping[str, Mapping[str, str]]) -> str:
-    return facts[label.prompt_id].get("scene") or label.prompt_id
+def _unit(label: Label, facts: Mapping[str, Mapping[str, str]], unit_name: str) -> str:
+    return facts[label.prompt_id]["scene"] if unit_name == "scene" else label.prompt_id
 
 
-def _by_key(labels: Sequence[Label]) -> list[Label]:
-    return sorted(labels, key=lambda label: (label.prompt_id, label.k))
+def _by_key(labels: Sequence[Label]) -> dict[tuple[str, int], Label]:
+    return {(label.prompt_id, label.k): label for label in labels}
 
 
 def _counts(

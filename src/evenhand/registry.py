@@ -6,8 +6,7 @@ under an entry-point group ``evenhand.<kind>``. Importing this module imports no
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from evenhand.errors import UnknownNameError
@@ -51,13 +50,14 @@ def load(kind: str, name: str) -> object:
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         known = ", ".join(sorted(targets))
         raise UnknownNameError(f"no {kind} named {name!r}; known: {known}.{hint}")
-    module, _, attribute = targets[name].partition(":")
-    found: object = getattr(import_module(module), attribute)
+    found: object = targets[name].load()
     return found
 
 
-def _targets(kind: str) -> dict[str, str]:
+def _targets(kind: str) -> dict[str, EntryPoint]:
+    """What ships, and what installed packages add under names that do not ship."""
     if kind not in KINDS:
         raise UnknownNameError(f"no kind named {kind!r}; known: {', '.join(sorted(KINDS))}")
-    added = {point.name: point.value for point in entry_points(group=f"evenhand.{kind}")}
-    return {**added, **KINDS[kind]}
+    group = f"evenhand.{kind}"
+    added = {point.name: point for point in entry_points(group=group)}
+    return {**added, **{name: EntryPoint(name, value, group) for name, value in KINDS[kind].items()}}

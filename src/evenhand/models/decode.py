@@ -4,7 +4,8 @@ One loop with a KV cache. It differs from transformers' ``generate`` in one thin
 token, the model may be fed the token it drafted instead of the one that was emitted (``continuation="draft"``).
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from evenhand.models.protocol import Continuation, LogitsHook
 
-__all__ = ["decode_greedily"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["decode_greedily", "text_of"]
 
 
 @torch.inference_mode()
@@ -57,6 +61,12 @@ def decode_greedily(
         fed = logits.argmax(dim=-1) if continuation == "draft" and scores is not logits else chosen
         step = lm(input_ids=fed[:, None], past_key_values=step.past_key_values, use_cache=True)
     return [_through_stop(row, stop_ids) for row in emitted.tolist()]
+
+
+def text_of(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+    """The text of some tokens, without special ones; white space at its ends is kept."""
+    text = tokenizer.decode(list(ids), skip_special_tokens=True)
+    return text if isinstance(text, str) else "".join(text)
 
 
 def _through_stop(ids: list[int], stop_ids: frozenset[int]) -> list[int]:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from evenhand.errors import MissingExtraError
 
@@ -51,7 +52,7 @@ def _convert(gguf: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     assemble(gguf)
-    read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
+    read: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
     config = {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}
     # A model read from GGUF refuses to be saved; the same class without the quantisation note does not.
     model = type(read)(type(read.config).from_dict(config)).to(torch.bfloat16)

@@ -24,6 +24,7 @@ changes but the corrected words themselves; it costs nothing, because the drafte
 """
 
 
+@runtime_checkable
 class LogitsHook(Protocol):
     """Shifts the logits of one batch, step by step, and remembers what it did."""
 

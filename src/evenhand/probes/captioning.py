@@ -7,10 +7,11 @@ photographs of synthetic people of the PyPI package of that name.
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from evenhand.errors import LabelsError, MissingExtraError
 from evenhand.records import Attribute, Prompt
@@ -28,17 +29,24 @@ def captioning(data: str, attribute: Attribute) -> tuple[Prompt, ...]:
     """
     rows, folder = (_openpeople(), _openpeople_folder()) if data == "openpeople" else (_rows(data), Path(data))
     prompts: list[Prompt] = []
-    seen: set[str] = set()
+    seen: set[PurePosixPath] = set()
     for number, row in rows:
         file = row["file"]
         where = f"labels.csv line {number}"
         inside = PurePosixPath(file)
-        if not file or inside.is_absolute() or ".." in inside.parts or "\0" in file:
+        foreign = PureWindowsPath(file)
+        outside = inside.is_absolute() or foreign.anchor or ".." in (*inside.parts, *foreign.parts)
+        if not file or outside or "\0" in file:
             raise LabelsError(f"{where}: file {file!r}; give a path inside the folder, for example images/a.jpg.")
-        if file in seen:
+        if inside in seen:
             raise LabelsError(f"{where}: {file!r} stands there twice; keep one row per picture.")
-        seen.add(file)
-        group = row.get(attribute.name, "")
+        seen.add(inside)
+        if attribute.name not in row:
+            raise LabelsError(
+                f"labels.csv: columns {list(row)}; needs one named {attribute.name} with the group perceived "
+                f"in each picture: {', '.join(attribute.groups)}."
+            )
+        group = row[attribute.name]
         if group not in attribute.groups:
             raise LabelsError(
                 f"{where}: {attribute.name} is {group!r}; declared groups are {', '.join(attribute.groups)}. "
@@ -65,11 +73,16 @@ def _rows(data: str) -> Iterable[tuple[int, Mapping[str, str]]]:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise LabelsError(f"{path.name} cannot be read as UTF-8: {error}; save it as UTF-8 CSV.") from error
-    reader = csv.DictReader(text.splitlines())
-    columns = reader.fieldnames or []
-    if "file" not in columns or len(set(columns)) != len(columns):
-        raise LabelsError(f"labels.csv: columns {list(columns)}; needs file and the attribute's name, each once.")
-    return [(number, _row(number, row)) for number, row in enumerate(reader, start=2)]
+    # Not splitlines(): a quoted value may hold a line break, and a file name any of its other separators.
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    try:
+        columns = [column.strip() for column in reader.fieldnames or []]
+        if "file" not in columns or len(set(columns)) != len(columns):
+            raise LabelsError(f"labels.csv: columns {columns}; needs file and the attribute's name, each once.")
+        reader.fieldnames = columns
+        return [(reader.line_num, _row(reader.line_num, row)) for row in reader]
+    except csv.Error as error:
+        raise LabelsError(f"labels.csv line {reader.line_num}: {error}; save it as plain CSV.") from error
 
 
 def _row(number: int, row: Mapping[str | None, str | list[str] | None]) -> dict[str, str]:

@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from evenhand.records import Comparison, Estimate, Scored
-from evenhand.report.numbers import cut_text, estimate_form, show_number
+from evenhand.report.numbers import cut_text, estimate_form, show_number, tally_changes
 
-__all__ = ["comparison_table", "estimates_table"]
+__all__ = ["changes_table", "comparison_table", "estimates_table"]
 
 _LENGTH = 60
 
@@ -48,3 +48,21 @@ def _cell(estimate: Estimate | None) -> Text:
     cell = Text(f"{show_number(estimate.value, form)} [{low}, {high}]")
     cell.append(f"\n{units}{floor}", style="dim")
     return cell
+
+
+def changes_table(comparison: Comparison, *, rows: int = 20) -> Table:
+    """The most frequent word changes of a comparison, and how many of each the mitigation reached."""
+    counts = comparison.counts
+    title = (
+        f"{counts['captions_changed']} of {counts['captions']} captions changed; "
+        f"{counts['changes_elsewhere']} of {counts['changes']} changes lie elsewhere than a corrected word"
+    )
+    table = Table(title=Text(title), title_justify="left", pad_edge=False)
+    for heading in ("before", "after"):
+        table.add_column(heading)
+    for heading in ("times", "reached"):
+        table.add_column(heading, justify="right")
+    for old, new, times, reached in tally_changes(comparison.changes)[:rows]:
+        shown = [Text(cut_text(words or "–", _LENGTH)) for words in (old, new)]
+        table.add_row(*shown, show_number(times, "count"), show_number(reached, "count"))
+    return table

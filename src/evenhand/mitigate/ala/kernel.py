@@ -125,4 +125,6 @@ def shift_logits(
         token_ids: Unique vocabulary ids.
         shift: Nats, finite; zero rows are left bit-identical.
     """
-    return scores.index_add(1, token_ids, shift.to(scores.dtype))
+    # Adding 0.0 would turn -0.0 into 0.0; -0.0 is what leaves every number as it is.
+    nats = shift.masked_fill(shift == 0, -0.0).to(scores.dtype)
+    return scores.index_add(1, token_ids, nats)

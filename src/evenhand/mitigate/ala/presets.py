@@ -4,13 +4,14 @@
 what they do differently is written at each rule.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from evenhand.attributes import load_attribute
 from evenhand.classify.faces import FaceReader
-from evenhand.errors import BadInputError
 from evenhand.mitigate.ala.processor import AlaLogitsProcessor
 from evenhand.mitigate.ala.rules import AlignRule, NeutralRule, PaperRule, Rule
 from evenhand.mitigate.ala.signals import FaceSignal, PictureSignal, WordScorer
@@ -55,6 +56,7 @@ class Ala:
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self.settings: Mapping[str, object] = {
             "attribute": attribute.name,
+            "words_sha256": _words_hash(attribute),
             "rule": {"kind": type(rule).__name__, **asdict(rule)},  # type: ignore[call-overload]
             "text_signal": scorer.settings,
             "picture_signal": None if signal is None else signal.settings,
@@ -85,6 +87,12 @@ class Ala:
         return self._weights
 
 
+def _words_hash(attribute: Attribute) -> str:
+    """Changes whenever a word that is steered, or what may stand in its place, does."""
+    steered = [attribute.steering_words, attribute.neutral_forms]
+    return hashlib.sha256(json.dumps(steered, sort_keys=True).encode()).hexdigest()
+
+
 def paper(
     attribute: Attribute | None = None,
     *,
@@ -92,7 +100,7 @@ def paper(
     strength: float = 2.0,
     threshold: float = 0.1,
 ) -> Ala:
-    """ALA as published: ``z - lambda (alpha - s) beta`` on the greedy token, lambda 2, tau 0.1 (ALA, eq. of Bias Alignment).
+    """ALA as published: ``z - lambda (alpha - s) beta`` on the greedy token, lambda 2, tau 0.1 (Bias Alignment).
 
     The text classifier is a word list over the whole answer, s is ``2 P(male) - 1`` of the faces found; a picture
     without a face has no s, and is left alone.
@@ -132,9 +140,7 @@ def align(
     )
 
 
-def neutral(
-    attribute: Attribute | None = None, *, strength: float = 6.0, continuation: Continuation = "draft"
-) -> Ala:
+def neutral(attribute: Attribute | None = None, *, strength: float = 6.0, continuation: Continuation = "draft") -> Ala:
     """Takes back every group's words in favour of neutral ones; no picture is looked at, nobody is judged.
 
     Args:

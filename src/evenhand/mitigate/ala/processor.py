@@ -21,6 +21,7 @@ from evenhand.mitigate.ala.kernel import open_gate, shift_logits
 from evenhand.mitigate.ala.rules import Rule
 from evenhand.mitigate.ala.signals import PictureSignal, WordScorer
 from evenhand.mitigate.ala.weights import TokenWeights
+from evenhand.models.decode import text_of
 from evenhand.records import Claim, Edit
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Step:
     shift: Float[Tensor, "rows tokens"]
 
 
-class AlaLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
+class AlaLogitsProcessor(LogitsProcessor):
     """Shifts one batch's logits by a rule.
 
     Made for greedy decoding and for sampling without beams: beam search hands over log-probabilities of reordered
@@ -91,6 +92,8 @@ class AlaLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         """
         if self._prompt_length is None:
             self._prompt_length = self._begin(input_ids, scores)
+        if input_ids.shape[1] < self._prompt_length + (self._steps[-1].position if self._steps else 0):
+            raise BadInputError("this hook has already answered a batch; start a fresh one for every generate call.")
         weights, on_cpu = self._weights, scores.device.type == "cpu"
         gate = open_gate(scores, weights.token_ids, self._gates)
         acted = gate.opened & self._may_act
@@ -153,6 +156,10 @@ class AlaLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
         with ThreadPoolExecutor(max_workers=2) as pool:
             said = list(pool.map(self._signal.claim, (self._pictures[row] for row in wanted)))
         for row, claim in zip(wanted, said, strict=True):
+            if claim.s is not None and not abs(claim.s) <= 1:
+                raise BadInputError(
+                    f"the picture signal said s = {claim.s}; allowed: a number in [-1, 1], or None for no claim."
+                )
             self._claims[row] = claim
             self._unasked[row] = False
             self._may_act[row] = claim.s is not None
@@ -167,8 +174,8 @@ class AlaLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
             position=step.position,
             start=start,
             end=end,
-            drafted=str(self._tokenizer.decode([token_ids[drafted]])),
-            emitted=str(self._tokenizer.decode([emitted])),
+            drafted=text_of(self._tokenizer, [token_ids[drafted]]),
+            emitted=text_of(self._tokenizer, [emitted]),
             alpha=float(step.alpha[row]),
             s=float(step.s[row]),
             shift_drafted=float(step.shift[row, drafted]),
@@ -178,7 +185,7 @@ class AlaLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
 
 def _span(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], position: int) -> tuple[int, int]:
     """First and one-past-last character of a token in the answer without surrounding white space."""
-    before = str(tokenizer.decode(ids[:position], skip_special_tokens=True)).lstrip()
-    through = str(tokenizer.decode(ids[: position + 1], skip_special_tokens=True)).lstrip()
+    before = text_of(tokenizer, ids[:position]).lstrip()
+    through = text_of(tokenizer, ids[: position + 1]).lstrip()
     piece = through[len(before) :]
     return len(through) - len(piece.lstrip()), len(through)

@@ -6,7 +6,7 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +20,7 @@ STRONGEST = 100.0
 """Nats; beyond it a shift is a ban, and half-precision logits overflow."""
 
 
+@runtime_checkable
 class Rule(Protocol):
     """An update of listed tokens.
 

@@ -7,7 +7,7 @@ word. The sign follows the attribute: positive is its first declared group.
 
 from collections.abc import Callable, Mapping
 from math import isfinite
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +20,11 @@ from evenhand.records import Claim
 
 __all__ = ["FaceSignal", "GivenSignal", "PictureSignal", "WordScorer"]
 
+_MOST_CERTAIN = 100.0
+"""Nats; alpha is 1 in float32 long before, and a sum of such words stays finite."""
 
+
+@runtime_checkable
 class PictureSignal(Protocol):
     """Says what a text about a picture should carry.
 
@@ -97,17 +101,20 @@ class WordScorer:
 
     .. math:: L_t = \sum_{j \le t} d^{\,t-j}\, w(y_j), \qquad \alpha = \tanh(L / 2)
 
-    w is ``log_odds`` times the token's direction, from the same word list. With decay d = 1 the whole text counts (the paper's f_text reads
-    the whole text), with d = 0 only the drafted token, so that an early word cannot hide a later contradiction.
+    w is ``log_odds`` times the token's direction, from the same word list. With decay d = 1 the whole text counts
+    (the paper's f_text reads the whole text), with d = 0 only the drafted token, so that an early word cannot hide a
+    later contradiction.
 
     Args:
-        log_odds: Nats a full-direction token gives for its group, > 0.
+        log_odds: Nats a full-direction token gives for its group, in (0, 100].
         decay: d, per token, in [0, 1].
     """
 
     def __init__(self, *, log_odds: float = 4.0, decay: float = 0.0) -> None:
-        if not isfinite(log_odds) or log_odds <= 0:
-            raise BadInputError(f"log_odds: got {log_odds}; allowed: a number above 0, for example 4.")
+        if not isfinite(log_odds) or not 0 < log_odds <= _MOST_CERTAIN:
+            raise BadInputError(
+                f"log_odds: got {log_odds}; allowed: a number of nats in (0, {_MOST_CERTAIN:g}], for example 4."
+            )
         if not isfinite(decay) or not 0 <= decay <= 1:
             raise BadInputError(f"decay: got {decay}; allowed: a number in [0, 1].")
         self.log_odds, self.decay = log_odds, decay
@@ -131,7 +138,7 @@ class WordScorer:
         score = direction[drafted]
         length = written.shape[1]
         if length and self.decay > 0:
-            place = torch.searchsorted(token_ids, written).clamp(max=token_ids.numel() - 1)
+            place = torch.searchsorted(token_ids, written.contiguous()).clamp(max=token_ids.numel() - 1)
             carried = torch.where(token_ids[place] == written, direction[place], 0.0)
             age = torch.arange(length, 0, -1, device=written.device, dtype=carried.dtype)
             score = score + (carried * self.decay**age).sum(dim=1)

@@ -7,6 +7,7 @@ pieces are left out and counted. Saved as safetensors with the tokenizer's hash,
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from evenhand.errors import ArtefactError, BadInputError, TokenizerMismatchError
+from evenhand.models.decode import text_of
 from evenhand.records import Attribute
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class TokenWeights:
         attribute: Name of the attribute.
         token_ids: Unique, ascending vocabulary ids: the groups' tokens and their neutral forms.
         direction: In [-1, 1]; positive for the first declared group, negative for the second, 0 for neutral forms.
-        neutral_forms: Row t marks the tokens that can neutrally stand in the place of token t.
+        neutral_forms: Row t marks the tokens, of direction 0, that can neutrally stand in the place of token t.
         tokenizer: Hash of the tokenizer the ids belong to.
         left_out: Words that are not one token in this tokenizer.
     """
@@ -87,9 +89,9 @@ def weights_from_words(attribute: Attribute, tokenizer: "PreTrainedTokenizerBase
         found = {word: _one_token_forms(word, tokenizer) for word in attribute.steering_words[group]}
         if not any(found.values()):
             raise BadInputError(f"no word of group {group!r} is one token in this tokenizer; add words to it.")
-        left_out += [word for word, ids in found.items() if not ids]
-        for word, ids in found.items():
-            for token in ids:
+        left_out += [word for word, tokens in found.items() if not tokens]
+        for word, tokens in found.items():
+            for token in tokens:
                 pieces[token], word_of[token] = sign[group], word
     forms = {form: _one_token_forms(form, tokenizer) for form in _forms(attribute)}
     ids = sorted({*pieces, *(token for found in forms.values() for token in found)})
@@ -99,7 +101,8 @@ def weights_from_words(attribute: Attribute, tokenizer: "PreTrainedTokenizerBase
         spelling = _one_token_forms(word, tokenizer)[token]
         for form in attribute.neutral_forms.get(word, ()):
             for other, other_spelling in forms[form].items():
-                allowed[index[token], index[other]] |= spelling == other_spelling
+                # A group's own word is never a neutral form, so that no group's token can gain.
+                allowed[index[token], index[other]] |= spelling == other_spelling and other not in pieces
     return TokenWeights(
         attribute=attribute.name,
         token_ids=torch.tensor(ids),
@@ -125,7 +128,7 @@ def _one_token_forms(word: str, tokenizer: "PreTrainedTokenizerBase") -> dict[in
     }
     for spelling, form in spellings.items():
         ids = tokenizer.encode(spelling, add_special_tokens=False)
-        if len(ids) == 1 and tokenizer.decode(ids).strip() == spelling.strip():
+        if len(ids) == 1 and text_of(tokenizer, ids).strip() == spelling.strip():
             found.setdefault(int(ids[0]), form)
     return found
 
@@ -163,17 +166,41 @@ def load_weights(path: Path, tokenizer: "PreTrainedTokenizerBase") -> TokenWeigh
         raise ArtefactError(
             f"{path.name}: format {metadata.get('format')!r} with {sorted(tensors)}; allowed: {_FORMAT!r}."
         )
-    ids, direction, forms = tensors["token_ids"], tensors["direction"], tensors["neutral_forms"].bool()
-    tokens = ids.numel()
-    if direction.shape != (tokens,) or forms.shape != (tokens, tokens) or ids.shape != (tokens,):
-        raise ArtefactError(f"{path.name}: shapes {ids.shape}, {direction.shape}, {forms.shape} do not agree.")
-    if not bool(torch.isfinite(direction).all()) or float(direction.abs().max()) > 1:
-        raise ArtefactError(f"{path.name}: direction holds NaN, infinity or |weight| > 1; make it again.")
-    if not bool((ids[1:] > ids[:-1]).all()) or int(ids[0]) < 0:
-        raise ArtefactError(f"{path.name}: token ids are not ascending and unique; make it again.")
-    made_for, words = metadata.get("tokenizer", ""), tuple(json.loads(metadata.get("left_out", "[]")))
-    weights = TokenWeights(metadata.get("attribute", ""), ids, direction, forms, made_for, words)
+    _check_tensors(tensors, path.name)
+    weights = TokenWeights(
+        attribute=metadata.get("attribute", ""),
+        token_ids=tensors["token_ids"],
+        direction=tensors["direction"],
+        neutral_forms=tensors["neutral_forms"].bool(),
+        tokenizer=metadata.get("tokenizer", ""),
+        left_out=_left_out(metadata, path.name),
+    )
     return check_tokenizer(weights, tokenizer)
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], name: str) -> None:
+    ids, direction, forms = tensors["token_ids"], tensors["direction"], tensors["neutral_forms"]
+    tokens, kinds = ids.numel(), (ids.dtype, direction.dtype, forms.dtype)
+    if kinds != (torch.int64, torch.float32, torch.uint8):
+        raise ArtefactError(f"{name}: got {kinds}; allowed: int64, float32 and uint8; make it again.")
+    if not tokens or (ids.shape, direction.shape, forms.shape) != ((tokens,), (tokens,), (tokens, tokens)):
+        raise ArtefactError(f"{name}: shapes {ids.shape}, {direction.shape}, {forms.shape} do not agree, or are empty.")
+    if not bool(torch.isfinite(direction).all()) or float(direction.abs().max()) > 1:
+        raise ArtefactError(f"{name}: direction holds NaN, infinity or |weight| > 1; make it again.")
+    if not bool((ids[1:] > ids[:-1]).all()) or int(ids[0]) < 0:
+        raise ArtefactError(f"{name}: token ids are not ascending and unique; make it again.")
+    if bool(forms[:, direction != 0].any()):
+        raise ArtefactError(f"{name}: a group's own token stands as a neutral form; make it again.")
+
+
+def _left_out(metadata: Mapping[str, str], name: str) -> tuple[str, ...]:
+    try:
+        words = json.loads(metadata.get("left_out", "[]"))
+    except ValueError as error:
+        raise ArtefactError(f"{name}: left_out is not JSON ({error}); make it again.") from error
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ArtefactError(f"{name}: left_out is {words!r}; it must be a list of words; make it again.")
+    return tuple(words)
 
 
 def check_tokenizer(weights: TokenWeights, tokenizer: "PreTrainedTokenizerBase") -> TokenWeights:

@@ -1,0 +1,228 @@
+"""The mathematics of ALA on a toy of three candidates, then properties."""
+
+from math import exp, inf
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from evenhand.mitigate.ala.kernel import (
+    align_shift,
+    neutral_shift,
+    open_gate,
+    paper_shift,
+    shift_logits,
+)
+
+# The toy: candidates man, woman, person; the model's logits; which group each word names.
+LOGITS = (3.0, 1.0, 2.0)
+DIRECTION = torch.tensor([1.0, -1.0, 0.0])
+ALPHA = torch.tensor([0.98])
+IDS = torch.tensor([0, 1, 2])
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+unit = st.floats(-1, 1, width=32)
+directions = st.lists(unit, min_size=1, max_size=6)
+strengths = st.floats(0, 100, width=32)
+
+
+def one(value: float) -> Tensor:
+    return torch.tensor([value])
+
+
+def bits(values: Tensor) -> bytes:
+    return values.contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def probabilities(shift: Tensor) -> list[float]:
+    """Softmax of the toy's shifted logits, in plain Python."""
+    weights = [exp(z + d) for z, d in zip(LOGITS, shift[0].tolist(), strict=True)]
+    return [w / sum(weights) for w in weights]
+
+
+# --- by hand -------------------------------------------------------------------------------------------------
+
+
+def test_the_toy_before_any_shift():
+    # e^3, e^1, e^2 = 20.086, 2.718, 7.389; sum 30.193
+    assert probabilities(torch.zeros(1, 3)) == pytest.approx([0.665, 0.090, 0.245], abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("s", "strength", "man", "woman"),
+    [
+        # -2 (.98 - .6) = -.76: logits 2.24, 1.76, 2 -> e^ 9.393, 5.812, 7.389; sum 22.595
+        (0.6, 2.0, 0.416, 0.257),
+        # -7 (.38) = -2.66: logits .34, 3.66, 2 -> e^ 1.405, 38.861, 7.389; sum 47.655: a right word is flipped
+        (0.6, 7.0, 0.029, 0.815),
+        # -2 (.98) = -1.96: logits 1.04, 2.96, 2 -> e^ 2.829, 19.298, 7.389; sum 29.516: unsure, and flipped
+        (0.0, 2.0, 0.096, 0.654),
+    ],
+)
+def test_paper_shift_on_the_toy(s, strength, man, woman):
+    found = probabilities(paper_shift(ALPHA, one(s), DIRECTION, strength=strength))
+    assert found[:2] == pytest.approx([man, woman], abs=6e-4)
+
+
+def test_neutral_shift_on_the_toy():
+    # without neutral forms, -2 |.98| |b|: logits 1.04, -.96, 2 -> e^ 2.829, .383, 7.389; sum 10.601
+    bare = neutral_shift(ALPHA, DIRECTION, torch.zeros(1, 3), strength=2.0)
+    assert probabilities(bare)[2] == pytest.approx(0.697, abs=5e-4)
+    # with `person` as the form, its logit is 3.96 -> e^ 52.457; sum 55.669
+    boosted = neutral_shift(ALPHA, DIRECTION, torch.tensor([[0.0, 0.0, 1.0]]), strength=2.0)
+    assert probabilities(boosted)[2] == pytest.approx(0.942, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("s", "margin", "man"),
+    [
+        (0.6, 0.0, 0.0),  # the text agrees with the picture
+        (0.01, 0.0, 0.0),  # ... and only the sign of s counts
+        (0.0, 0.0, 0.0),  # an unsure picture flips nobody
+        (-0.6, 0.0, -5.88),  # contradiction: 6 * [0 + .98] * -1
+        (-0.6, 1.0, -11.88),  # 6 * [1 + .98] * -1
+        (0.6, 1.0, 0.12),  # agrees, but by less than the margin: 6 * [1 - .98]
+    ],
+)
+def test_align_shift_by_hand(s, margin, man):
+    shift = align_shift(ALPHA, one(s), DIRECTION, strength=6.0, margin=margin)
+    assert shift[0].tolist() == pytest.approx([man, -man, 0.0], abs=1e-5)
+
+
+def test_gate_by_hand():
+    # Listed: tokens 1, 2, 4; of these 1 and 4 open the gate, 2 is a neutral form.
+    scores = torch.tensor(
+        [
+            [0.0, 5.0, 1.0, 0.0, 2.0],  # greedy 1: opens, drafted is the first listed
+            [0.0, 1.0, 0.0, 2.0, 9.0],  # greedy 4: opens, drafted is the third listed
+            [0.0, 5.0, 6.0, 0.0, 2.0],  # greedy 2: a neutral form does not open
+            [7.0, 5.0, 6.0, 0.0, 2.0],  # greedy 0: not listed
+            [-inf, -inf, -inf, -inf, -3.0],  # everything else forbidden
+            [-inf, -inf, -inf, -inf, -inf],  # everything forbidden: closed
+            [5.0, 5.0, 0.0, 0.0, 0.0],  # a tie with a token that is not listed opens
+            [0.0, 3.0, 3.0, 0.0, 0.0],  # a tie with a neutral form opens
+        ]
+    )
+    gate = open_gate(scores, torch.tensor([1, 2, 4]), torch.tensor([True, False, True]))
+    assert gate.opened.tolist() == [True, True, False, False, True, False, True, True]
+    assert gate.drafted[gate.opened].tolist() == [0, 2, 2, 0, 0]
+
+
+def test_gate_opens_where_half_precision_makes_a_tie():
+    # bfloat16 keeps 8 bits: 3.001 and 3.0 are the same number, so the greedy token is not unique there.
+    scores = torch.tensor([[3.001, 3.0]])
+    ids, gates = torch.tensor([1]), torch.tensor([True])
+    assert open_gate(scores, ids, gates).opened.tolist() == [False]
+    assert open_gate(scores.bfloat16(), ids, gates).opened.tolist() == [True]
+
+
+def test_gate_without_a_gating_token_is_closed():
+    assert not open_gate(torch.tensor([[1.0, 2.0]]), torch.tensor([1]), torch.tensor([False])).opened.any()
+
+
+# --- properties ----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_gate_is_argmax_in_the_gating_set(data):
+    vocabulary = data.draw(st.integers(2, 8))
+    # Distinct scores, some forbidden; at least one is allowed, so the greedy token is unique.
+    order = data.draw(st.permutations(range(vocabulary)))
+    forbidden = data.draw(st.sets(st.integers(0, vocabulary - 1), max_size=vocabulary - 1))
+    row = [-inf if i in forbidden else 0.5 * rank - 1 for i, rank in enumerate(order)]
+    ids = sorted(data.draw(st.sets(st.integers(0, vocabulary - 1), min_size=1)))
+    gates = data.draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
+    greedy = max(range(vocabulary), key=lambda i: row[i])
+    gating = [token for token, gate in zip(ids, gates, strict=True) if gate]
+    for dtype in DTYPES:
+        found = open_gate(torch.tensor([row], dtype=dtype), torch.tensor(ids), torch.tensor(gates))
+        assert bool(found.opened[0]) == (greedy in gating)
+        if greedy in gating:
+            assert ids[int(found.drafted[0])] == greedy
+
+
+@settings(deadline=None)
+@given(unit, unit, directions, strengths)
+def test_paper_shift_opposes_the_excess(alpha, s, direction, strength):
+    shift = paper_shift(one(alpha), one(s), torch.tensor(direction), strength=strength)[0]
+    for d, moved in zip(direction, shift.tolist(), strict=True):
+        assert moved == pytest.approx(-strength * (alpha - s) * d, abs=1e-4)
+        if alpha > s:  # carries more than it should: the first group's words lose, the second's gain
+            assert moved <= 0 if d > 0 else moved >= 0
+
+
+@settings(deadline=None)
+@given(unit, unit, directions, strengths, st.floats(-1, 1, width=32))
+def test_align_shift_never_weakens_an_agreeing_word(alpha, s, direction, strength, margin):
+    shift = align_shift(one(alpha), one(s), torch.tensor(direction), strength=strength, margin=margin)[0]
+    for d, moved in zip(direction, shift.tolist(), strict=True):
+        assert moved * d * s >= 0  # whatever moves, moves toward the picture
+        if s == 0 or (s > 0 and alpha >= margin) or (s < 0 and -alpha >= margin):
+            assert moved == 0
+
+
+@settings(deadline=None)
+@given(unit, directions, strengths, st.data())
+def test_neutral_shift_gives_no_groups_word_anything(alpha, direction, strength, data):
+    # Neutral forms may be any token, a group's own full-weight one included.
+    forms = [float(data.draw(st.booleans())) if d in (0.0, 1.0, -1.0) else 0.0 for d in direction]
+    shift = neutral_shift(one(alpha), torch.tensor(direction), torch.tensor([forms]), strength=strength)[0]
+    mirrored = neutral_shift(one(-alpha), -torch.tensor(direction), torch.tensor([forms]), strength=strength)[0]
+    assert torch.equal(shift, mirrored)  # symmetric in the groups
+    for d, form, moved in zip(direction, forms, shift.tolist(), strict=True):
+        if d != 0:
+            assert moved <= 0
+        if d == 0 and not form:
+            assert moved == 0
+
+
+@given(unit, unit, directions)
+def test_zero_strength_shifts_nothing(alpha, s, direction):
+    d, forms = torch.tensor(direction), torch.ones(1, len(direction))
+    assert not paper_shift(one(alpha), one(s), d, strength=0.0).any()
+    assert not align_shift(one(alpha), one(s), d, strength=0.0, margin=1.0).any()
+    assert not neutral_shift(one(alpha), d, forms, strength=0.0).any()
+
+
+def test_rows_of_a_batch_are_single_runs():
+    generator = torch.Generator().manual_seed(0)
+    alpha, s = (torch.rand(9, generator=generator) * 2 - 1 for _ in range(2))
+    direction = torch.rand(4, generator=generator) * 2 - 1
+    forms = (torch.rand(9, 4, generator=generator) > 0.5).float()
+    scores = torch.randn(9, 7, generator=generator)
+    ids = torch.tensor([0, 2, 3, 6])
+    batch = {
+        "paper": paper_shift(alpha, s, direction, strength=2.0),
+        "align": align_shift(alpha, s, direction, strength=6.0, margin=0.1),
+        "neutral": neutral_shift(alpha, direction, forms, strength=6.0),
+    }
+    for row in range(9):
+        at = slice(row, row + 1)
+        single = {
+            "paper": paper_shift(alpha[at], s[at], direction, strength=2.0),
+            "align": align_shift(alpha[at], s[at], direction, strength=6.0, margin=0.1),
+            "neutral": neutral_shift(alpha[at], direction, forms[at], strength=6.0),
+        }
+        for name, shift in batch.items():
+            assert torch.equal(shift[at], single[name])
+            assert torch.equal(shift_logits(scores, ids, shift)[at], shift_logits(scores[at], ids, single[name]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shift_logits_touches_the_listed_tokens_only(dtype):
+    scores = torch.tensor([[0.1, -inf, 2.0, -0.0, -inf], [5.0, 1.0, -2.0, -0.0, 0.3]], dtype=dtype)
+    before, ids = scores.clone(), torch.tensor([1, 2, 3])
+    moved = shift_logits(scores, ids, torch.tensor([[9.0, -1.5, 0.5], [0.0, 0.0, 0.0]]))
+    assert bits(scores) == bits(before)
+    assert moved.dtype == dtype
+    assert moved[0].tolist() == [float(before[0, 0]), -inf, 0.5, 0.5, -inf]
+    assert bits(moved[1]) == bits(before[1])  # a zero row, -0.0 included
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_shift_is_the_identity(dtype):
+    scores = torch.randn(4, 11, generator=torch.Generator().manual_seed(1)).to(dtype)
+    assert bits(shift_logits(scores, torch.tensor([0, 5, 10]), torch.zeros(4, 3))) == bits(scores)
