@@ -2,8 +2,9 @@
 
 Every step runs the model once and then every variant on a copy of the same logits, interleaved in one process, one
 thread, CPU time: `generate` as a whole cannot resolve less than a hundredth. Variants: a closed gate (the listed
-tokens moved below the best one), and a gate open in every row at every step with a contradicting picture. A second
-part captions pictures plainly and with `align`, picture signal included, in alternating rounds.
+tokens moved below the best one), and a gate open in every row at every step with a contradicting picture, once
+shifting in place as our decoding loop asks for, once copying the logits as transformers' `generate` needs. A second
+part captions pictures plainly and with `align`, picture signal included, in alternating rounds, by wall time.
 
     python benchmarks/ala_overhead.py [--steps 40] [--rounds 5] [--out benchmarks/results]
 """
@@ -31,6 +32,7 @@ from evenhand.probes.captioning import captioning
 
 BARS = {("closed", 1): 0.0015, ("closed", 8): 0.003, ("triggered", 1): 0.005, ("triggered", 8): 0.005}
 END_TO_END_BAR = 1.05
+VARIANTS = ("closed", "triggered", "triggered, copying")
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -51,8 +53,8 @@ def step_ratios(captioner: ClipCap, rows: int, steps: int) -> dict[str, float]:
     male = int(weights.token_ids[weights.direction > 0][0])
     gates = weights.token_ids[weights.direction != 0]
     nothing: list[Callable[[], Any]] = [lambda: None] * rows
-    hooks = {name: ala.start(nothing, tokenizer) for name in ("closed", "triggered")}
-    taken: dict[str, list[float]] = {"model": [], "no-op": [], "closed": [], "triggered": []}
+    hooks = {name: ala.start(nothing, tokenizer, in_place=name == "triggered") for name in VARIANTS}
+    taken: dict[str, list[float]] = {"model": [], "no-op": [], **{name: [] for name in VARIANTS}}
     written = torch.empty(rows, 0, dtype=torch.long)
     for step in range(steps + 3):
         logits = state.logits[:, -1].float().clone()
@@ -60,10 +62,12 @@ def step_ratios(captioner: ClipCap, rows: int, steps: int) -> dict[str, float]:
         closed, triggered = logits.clone(), logits.clone()
         closed[:, gates] = best[:, None] - 5
         triggered[:, male] = best + 1
+        copied = triggered.clone()
         spent = {
             "no-op": seconds(lambda: None)[0],
             "closed": seconds(lambda: hooks["closed"](written, closed))[0],  # noqa: B023
             "triggered": seconds(lambda: hooks["triggered"](written, triggered))[0],  # noqa: B023
+            "triggered, copying": seconds(lambda: hooks["triggered, copying"](written, copied))[0],  # noqa: B023
         }
         fed = logits.argmax(dim=-1)
         written = torch.cat([written, fed[:, None]], dim=1)
@@ -83,9 +87,7 @@ def step_ratios(captioner: ClipCap, rows: int, steps: int) -> dict[str, float]:
 def end_to_end_ratio(captioner: ClipCap, rounds: int, rows: int) -> tuple[float, float]:
     """Wall time of captioning with `align` over plain captioning: median over rounds, and plain seconds a picture."""
     prompts = captioning("openpeople", load_attribute("gender"))
-    pictures = [open_picture(prompt.image) for prompt in prompts if prompt.image is not None][
-        :: max(1, 60 // rows)
-    ]
+    pictures = [open_picture(prompt.image) for prompt in prompts if prompt.image is not None][:: max(1, 60 // rows)]
     pictures = pictures[:rows]
     ala = align()
     ratios, plain = [], []
@@ -113,7 +115,7 @@ def main(
     torch.set_num_threads(1)
     for rows in (1, 8):
         measured = step_ratios(captioner, rows, steps)
-        for name in ("no-op", "closed", "triggered"):
+        for name in ("no-op", *VARIANTS):
             bar = BARS.get((name, rows))
             result["rows"].append({"variant": name, "rows": rows, "ratio": measured[name], "bar": bar})
             table.add_row(name, str(rows), f"{measured[name]:.3%}", "" if bar is None else f"{bar:.2%}")

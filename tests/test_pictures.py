@@ -24,12 +24,7 @@ def png(width: int, height: int, rows: bytes = b"") -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def save(image: Image.Image, path: Path, **options: object) -> Path:
@@ -230,10 +225,7 @@ def test_broken_exif_turns_nothing(tmp_path):
     assert open_picture(path).size == (4, 2)
 
 
-SEEDS = [
-    encoded(Image.linear_gradient("L").resize((20, 12)).convert("RGB"), kind)
-    for kind in ("JPEG", "PNG", "WEBP")
-]
+SEEDS = [encoded(Image.linear_gradient("L").resize((20, 12)).convert("RGB"), kind) for kind in ("JPEG", "PNG", "WEBP")]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

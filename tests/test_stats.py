@@ -36,9 +36,7 @@ def test_independent_rows_draw_jeffreys_beta(successes, n):
 
 def test_none_and_all_have_intervals_of_some_width():
     # 0 of 25: the upper end is Beta(1/2, 25.5) at 0.975, which is 0.0947; the lower end is 0, not 0.00002.
-    none, every = resample_rates(
-        [ask(first(0, 25)), ask(first(25, 25))], pictures(25), seed=0, replicates=20_000
-    )
+    none, every = resample_rates([ask(first(0, 25)), ask(first(25, 25))], pictures(25), seed=0, replicates=20_000)
     low = percentile_interval(none.value, none.draws, level=0.95)
     high = percentile_interval(every.value, every.draws, level=0.95)
     assert low.low == 0.0
@@ -59,9 +57,7 @@ def test_a_unit_of_copies_is_one_unit():
     # Four copies of each of 25 rows know no more than the 25 rows: the pseudo-observations count for 4 too.
     hits = first(5, 25)
     (single,) = resample_rates([ask(hits)], pictures(25), seed=7, replicates=500)
-    (copies,) = resample_rates(
-        [ask(np.repeat(hits, 4))], np.repeat(pictures(25), 4).tolist(), seed=7, replicates=500
-    )
+    (copies,) = resample_rates([ask(np.repeat(hits, 4))], np.repeat(pictures(25), 4).tolist(), seed=7, replicates=500)
     np.testing.assert_allclose(copies.draws, single.draws, rtol=1e-12)
     assert copies.n == 25
 
@@ -96,8 +92,7 @@ def test_order_of_rows_does_not_matter():
 
 def test_seed_decides():
     one, two, other = (
-        resample_rates([ask(first(5, 40))], pictures(40), seed=seed, replicates=200)[0].draws
-        for seed in (4, 4, 5)
+        resample_rates([ask(first(5, 40))], pictures(40), seed=seed, replicates=200)[0].draws for seed in (4, 4, 5)
     )
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other)

@@ -73,9 +73,7 @@ def embed(texts: Sequence[str]) -> Tensor:
     out = torch.empty(len(texts), model.config.hidden_size)
     for start in range(0, len(order), 256):
         rows = order[start : start + 256]
-        batch = tokenizer(
-            [texts[i] for i in rows], padding=True, truncation=True, max_length=64, return_tensors="pt"
-        )
+        batch = tokenizer([texts[i] for i in rows], padding=True, truncation=True, max_length=64, return_tensors="pt")
         hidden, mask = model(**batch).last_hidden_state, batch["attention_mask"][..., None]
         out[rows] = normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
     return out
@@ -100,9 +98,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         folder = gemma_folder()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.lm: Any = (
-            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval().requires_grad_(False)
-        )
+        self.lm: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval().requires_grad_(False)
         self.ids = [
             [*self.tokenizer.encode(f" {text}", add_special_tokens=False), self.tokenizer.eos_token_id]
             for text in captions
@@ -161,9 +157,7 @@ class Trainer:
             shuffled = rng.permutation(rows)
             found = []
             for start in range(0, len(shuffled), BATCH * 20):
-                chunk = sorted(
-                    shuffled[start : start + BATCH * 20].tolist(), key=lambda row: len(self.ids[row])
-                )
+                chunk = sorted(shuffled[start : start + BATCH * 20].tolist(), key=lambda row: len(self.ids[row]))
                 found += [chunk[i : i + BATCH] for i in range(0, len(chunk), BATCH)]
             rng.shuffle(found)
             yield from found
@@ -187,9 +181,7 @@ def save_scene(texts: Sequence[str], embeddings: Tensor, rows: Sequence[int], ou
 
 def main(
     captions: Annotated[Path, typer.Option(help="CSV with a column `caption`.", exists=True)],
-    out: Annotated[
-        Path, typer.Option(help="Folder to write captioner.json, mapper, scene weights and the log to.")
-    ],
+    out: Annotated[Path, typer.Option(help="Folder to write captioner.json, mapper, scene weights and the log to.")],
     epochs: float = 3.0,
     seed: int = 0,
     threads: int = 2,

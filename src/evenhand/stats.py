@@ -66,9 +66,7 @@ class Interval:
     high: float
 
 
-def resample_rates(
-    events: Sequence[Event], unit: Sequence[str], *, seed: int, replicates: int
-) -> tuple[Rate, ...]:
+def resample_rates(events: Sequence[Event], unit: Sequence[str], *, seed: int, replicates: int) -> tuple[Rate, ...]:
     r"""Draws of several rates under the same weights of the units.
 
     With :math:`h_u, b_u` the hits and base rows of unit :math:`u`, one draw is
@@ -133,9 +131,7 @@ def percentile_interval(value: float, draws: Float64[np.ndarray, " replicates"],
         BadInputError: ``level`` is not between 0 and 1.
     """
     if not 0.0 < level < 1.0:
-        raise BadInputError(
-            f"level is not a probability: got {level}, allowed: above 0 and below 1; try 0.95"
-        )
+        raise BadInputError(f"level is not a probability: got {level}, allowed: above 0 and below 1; try 0.95")
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail])
     return Interval(min(float(low), value), max(float(high), value))
@@ -253,9 +249,9 @@ def _weighted_totals(
 
 
 def _pseudo_observations(name: str, *, seed: int, replicates: int) -> Float64[np.ndarray, "two replicates"]:
-    draws: Float64[np.ndarray, "two replicates"] = np.random.default_rng(
-        [seed, *name.encode()]
-    ).standard_gamma(0.5, (2, replicates))
+    draws: Float64[np.ndarray, "two replicates"] = np.random.default_rng([seed, *name.encode()]).standard_gamma(
+        0.5, (2, replicates)
+    )
     return draws
 
 

@@ -16,7 +16,9 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     paths = [str(ROOT / "extension"), str(ROOT.parent / "src")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "160"}
     command = [sys.executable, "-c", "from evenhand.cli.main import main; main()", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(  # noqa: S603
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.fixture

@@ -37,9 +37,7 @@ def pictures(n):
 
 def measure(truth, said, unit=None, *, unit_name="picture", seed=0, **options):
     options = {"groups": GROUPS, **options}
-    estimates = misclassification(
-        truth, said, unit or pictures(len(truth)), unit_name=unit_name, seed=seed, **options
-    )
+    estimates = misclassification(truth, said, unit or pictures(len(truth)), unit_name=unit_name, seed=seed, **options)
     return {estimate.name: estimate for estimate in estimates}
 
 
@@ -170,9 +168,7 @@ def test_names_that_would_be_read_wrongly_are_written_out(groups):
 
 
 def test_what_is_not_allowed_is_an_error():
-    with pytest.raises(
-        BadInputError, match="unknown answer: got 'dog', 'error', allowed: male, female, both"
-    ):
+    with pytest.raises(BadInputError, match="unknown answer: got 'dog', 'error', allowed: male, female, both"):
         measure(TRUTH, ["dog", *SAID[1:7], "error"])
     with pytest.raises(BadInputError, match="unknown declared group: got 'x'"):
         measure(["x", *TRUTH[1:]], SAID)
@@ -258,8 +254,7 @@ def test_coverage_of_the_composite(design, monkeypatch):
         for seed in range(simulations):
             truth, unit, error = design_rows(rng, design, error_m, error_f)
             said = [
-                "female" if wrong == (group == "male") else "male"
-                for group, wrong in zip(truth, error, strict=True)
+                "female" if wrong == (group == "male") else "male" for group, wrong in zip(truth, error, strict=True)
             ]
             share = truth.count("female") / len(truth)
             exact = hypot((1 - share) * error_m + share * error_f, error_f - error_m)
@@ -327,9 +322,7 @@ def test_coverage_of_differences_and_ratios(design):
         held = dict.fromkeys(names, 0)
         for seed in range(600):
             before, after = paired_errors(rng, design, chances)
-            said = [
-                [other[g] if w else g for g, w in zip(truth, wrong, strict=True)] for wrong in (before, after)
-            ]
+            said = [[other[g] if w else g for g, w in zip(truth, wrong, strict=True)] for wrong in (before, after)]
             found = compare(truth, *said, unit, seed=seed, replicates=1000)
             for name in names:
                 held[name] += found[name].low <= exact[name] <= found[name].high

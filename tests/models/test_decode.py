@@ -66,7 +66,11 @@ class Swap:
         moved = scores.clone()
         hit = scores.argmax(dim=1) == self.old
         moved[hit, self.new] = scores[hit].amax(dim=1) + 1
+        self.wanted = torch.where(hit, self.old, -1)
         return moved
+
+    def drafted(self):
+        return self.wanted
 
     def claims(self):
         return ()
@@ -83,6 +87,9 @@ class Pass(Swap):
 
     def __call__(self, input_ids, scores):
         return scores
+
+    def drafted(self):
+        return None
 
 
 def cut(row: list[int], stops: set[int]) -> list[int]:

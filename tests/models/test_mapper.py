@@ -114,9 +114,7 @@ def test_published_transformer_names_and_shapes():
     expected = {"linear.weight": (30720, 640), "linear.bias": (30720,), "prefix_const": (40, 768)}
     for i in range(8):
         at = f"transformer.layers.{i}"
-        expected |= {
-            f"{at}.{norm}.{part}": (768,) for norm in ("norm1", "norm2") for part in ("weight", "bias")
-        }
+        expected |= {f"{at}.{norm}.{part}": (768,) for norm in ("norm1", "norm2") for part in ("weight", "bias")}
         expected |= {
             f"{at}.attn.to_queries.weight": (768, 768),
             f"{at}.attn.to_keys_values.weight": (1536, 768),
@@ -217,9 +215,7 @@ def test_impossible_sizes():
 def test_weights_that_do_not_fit():
     good = MlpMapper(5, 8, 3, hidden_dim=12).state_dict()
     check_weights(good, good, what="the mapper")
-    lacking = {name: value for name, value in good.items() if name != "model.0.bias"} | {
-        "other": torch.ones(1)
-    }
+    lacking = {name: value for name, value in good.items() if name != "model.0.bias"} | {"other": torch.ones(1)}
     with pytest.raises(ArtefactError, match=r"missing model\.0\.bias; unexpected other"):
         load_mapper(MLP, lacking)
     with pytest.raises(ArtefactError, match=r"model\.2\.bias has shape \(23,\); it must be \(24,\)"):

@@ -58,9 +58,7 @@ def transformer_weights(generator: torch.Generator) -> dict[str, Tensor]:
     }
     for i in range(2):
         at = f"transformer.layers.{i}"
-        shapes |= {
-            f"{at}.{n}": (WIDTH,) for n in ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias")
-        }
+        shapes |= {f"{at}.{n}": (WIDTH,) for n in ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias")}
         shapes |= {
             f"{at}.attn.to_queries.weight": (WIDTH, WIDTH),
             f"{at}.attn.to_keys_values.weight": (2 * WIDTH, WIDTH),
@@ -84,10 +82,7 @@ def published(kind: str, seed: int = 0) -> dict[str, Tensor]:
 
 def norm(x: Tensor, w: dict[str, Tensor], name: str) -> Tensor:
     centred = x - x.mean(-1, keepdim=True)
-    return (
-        centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * w[f"{name}.weight"]
-        + w[f"{name}.bias"]
-    )
+    return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
 def plain_prefix(w: dict[str, Tensor], features: Tensor) -> Tensor:
@@ -96,17 +91,10 @@ def plain_prefix(w: dict[str, Tensor], features: Tensor) -> Tensor:
     if "clip_project.model.0.weight" in w:
         hidden = torch.einsum("rf,hf->rh", features, w["clip_project.model.0.weight"])
         hidden = torch.tanh(hidden + w["clip_project.model.0.bias"])
-        flat = (
-            torch.einsum("rh,oh->ro", hidden, w["clip_project.model.2.weight"])
-            + w["clip_project.model.2.bias"]
-        )
+        flat = torch.einsum("rh,oh->ro", hidden, w["clip_project.model.2.weight"]) + w["clip_project.model.2.bias"]
         return flat.reshape(rows, PREFIX, WIDTH)
-    flat = (
-        torch.einsum("rf,of->ro", features, w["clip_project.linear.weight"]) + w["clip_project.linear.bias"]
-    )
-    x = torch.cat(
-        [flat.reshape(rows, CLIP, WIDTH), w["clip_project.prefix_const"].expand(rows, -1, -1)], dim=1
-    )
+    flat = torch.einsum("rf,of->ro", features, w["clip_project.linear.weight"]) + w["clip_project.linear.bias"]
+    x = torch.cat([flat.reshape(rows, CLIP, WIDTH), w["clip_project.prefix_const"].expand(rows, -1, -1)], dim=1)
     for i in range(2):
         at = f"clip_project.transformer.layers.{i}"
         y = norm(x, w, f"{at}.norm1")
@@ -225,9 +213,7 @@ def test_what_the_weights_do_not_say_must_be_said(tmp_path):
     with pytest.raises(BadInputError, match="say normalise=True"):
         convert_published(transformer, tmp_path / "out", encoder="some/clip")
     assert not (tmp_path / "out").exists()
-    out = convert_published(
-        transformer, tmp_path / "out", encoder="some/clip", normalise=True, tokenizer="tok"
-    )
+    out = convert_published(transformer, tmp_path / "out", encoder="some/clip", normalise=True, tokenizer="tok")
     record = json.loads((out / "captioner.json").read_text())
     assert record["encoder"] == {"kind": "clip", "model": "some/clip", "normalise": True}
     assert record["tokenizer"] == "tok"
@@ -276,9 +262,7 @@ def test_the_refused_object_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
-@pytest.mark.parametrize(
-    "content", [b"", b"not a checkpoint", b"\x80\x02}q\x00(U", b"PK\x03\x04" + bytes(64)]
-)
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x02}q\x00(U", b"PK\x03\x04" + bytes(64)])
 def test_damaged_files(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ArtefactError, match=name):

@@ -45,9 +45,7 @@ def draw_picture(seed: int) -> bytes:
     draw.rectangle((0, 112, 240, 160), fill=tuple(tint[3:]))
     for _ in range(3):
         x, y = rng.randint(0, 200), rng.randint(10, 90)
-        draw.rectangle(
-            (x, y, x + rng.randint(20, 60), y + 40), fill=tuple(rng.randint(80, 220) for _ in range(3))
-        )
+        draw.rectangle((x, y, x + rng.randint(20, 60), y + 40), fill=tuple(rng.randint(80, 220) for _ in range(3)))
     x = rng.randint(80, 150)
     draw.rounded_rectangle((x - 30, 84, x + 30, 175), 18, fill=tuple(rng.randint(40, 160) for _ in range(3)))
     draw.ellipse((x - 19, 38, x + 19, 86), fill=(222, 184, 150))
@@ -126,9 +124,7 @@ def make_run(run: str) -> Scored:
         run=run,
         settings=settings,
         attribute="gender",
-        prompts=tuple(
-            Prompt(p[0], "captioning", "", p[0], {"gender": p[1], "scene": p[2]}) for p in PICTURES
-        ),
+        prompts=tuple(Prompt(p[0], "captioning", "", p[0], {"gender": p[1], "scene": p[2]}) for p in PICTURES),
         previews={p[0]: draw_picture(n) for n, p in enumerate(PICTURES)},
         samples=samples,
         labels=labels,
@@ -170,9 +166,7 @@ def make_comparison(baseline: Scored, other: Scored) -> Comparison:
         if name == "MR_C":
             ratio = new.value / old.value
             estimates.append(
-                make_estimate(
-                    f"{name} ratio", ratio, ratio * 0.4, ratio * 1.9, largest=math.inf, floor=math.nan
-                )
+                make_estimate(f"{name} ratio", ratio, ratio * 0.4, ratio * 1.9, largest=math.inf, floor=math.nan)
             )
     reached = sum(change.reached for change in changes)
     counts = {

@@ -45,9 +45,7 @@ def test_a_changed_shown_number_is_named(check, pages):
 def test_a_changed_value_is_named(check, pages):
     page, numbers = pages
     old = 'value="0.375" data-key="plain/estimate/MR_F/value"'
-    with pytest.raises(
-        ReportMismatchError, match=r"1 difference.*plain/estimate/MR_F/value: in the report 0\.374 "
-    ):
+    with pytest.raises(ReportMismatchError, match=r"1 difference.*plain/estimate/MR_F/value: in the report 0\.374 "):
         check(swap(page, old, old.replace("0.375", "0.374")), numbers)
 
 
@@ -90,12 +88,8 @@ def test_any_other_change_is_caught(check, pages, old, new):
 
 def test_a_missing_figure_is_named(check, pages):
     page, numbers = pages
-    page = re.sub(
-        r'<data [^>]*data-key="align/comparison/MR_C ratio/low">[^<]*</data>', "0.09", page, count=1
-    )
-    with pytest.raises(
-        ReportMismatchError, match=r"align/comparison/MR_C ratio/low: in the report \(absent\)"
-    ):
+    page = re.sub(r'<data [^>]*data-key="align/comparison/MR_C ratio/low">[^<]*</data>', "0.09", page, count=1)
+    with pytest.raises(ReportMismatchError, match=r"align/comparison/MR_C ratio/low: in the report \(absent\)"):
         check(page, numbers)
 
 

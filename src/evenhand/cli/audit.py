@@ -12,20 +12,14 @@ __all__ = ["audit_command"]
 
 
 def audit_command(
-    model: Annotated[
-        str, typer.Argument(help="A registered name (see `evenhand list`) or a captioner's folder.")
-    ],
+    model: Annotated[str, typer.Argument(help="A registered name (see `evenhand list`) or a captioner's folder.")],
     data: Annotated[str, typer.Option(help="Folder of pictures with labels.csv, or `openpeople`.")],
     probe: Annotated[str, typer.Option(help="What is asked.")] = "captioning",
     mitigate: Annotated[str, typer.Option(help="none, paper, align or neutral.")] = "none",
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; by default runs/MODEL-PROBE-MITIGATE.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/MODEL-PROBE-MITIGATE.")] = None,
     attribute: Annotated[str, typer.Option(help="A shipped attribute or a YAML file.")] = "gender",
     seed: Annotated[int, typer.Option(min=0, help="Of the run.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
 ) -> None:
     """Ask a model, store its answers, print how uneven they are. A run that was stopped goes on."""
     from evenhand.pipeline import audit
@@ -44,9 +38,7 @@ def audit_command(
             progress=progress,
         )
     if scored.counts["errors"]:
-        notes.print(
-            f"{scored.counts['errors']} of {scored.counts['pictures']} pictures failed; see the run's report."
-        )
+        notes.print(f"{scored.counts['errors']} of {scored.counts['pictures']} pictures failed; see the run's report.")
     if as_json:
         print_json(scored_as_dict(scored))
         return

@@ -14,9 +14,7 @@ __all__ = ["compare_command"]
 def compare_command(
     before: Annotated[Path, typer.Argument(help="Run folder of the baseline.")],
     after: Annotated[Path, typer.Argument(help="Run folder to compare with it.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
 ) -> None:
     """Compare two runs picture by picture, with intervals of the differences."""
     from evenhand.pipeline import compare, score

@@ -23,9 +23,7 @@ MODES = {"plain": "none", "align": "align", "neutral": "neutral"}
 
 def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for the three runs and the report.")] = Path("runs/demo"),
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
 ) -> None:
     """Caption the photographs of `openpeople` plainly, with align and with neutral; print table and report."""
     from evenhand.models.protocol import TextModel

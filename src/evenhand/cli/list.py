@@ -14,9 +14,7 @@ __all__ = ["list_command"]
 
 
 def list_command(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
 ) -> None:
     """Show the models, probes, classifiers, mitigations and attributes that can be named."""
     known = {kind: list(names(kind)) for kind in KINDS} | {"attributes": list(attribute_names())}

@@ -53,9 +53,7 @@ def main() -> None:
     try:
         app()
     except EvenhandError as error:
-        print(
-            f"evenhand: {type(error).__name__}: {plain_text(' '.join(str(error).split()))}", file=sys.stderr
-        )
+        print(f"evenhand: {type(error).__name__}: {plain_text(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(

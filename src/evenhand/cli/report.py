@@ -13,19 +13,11 @@ __all__ = ["find_runs", "report_command", "score_and_compare"]
 
 
 def report_command(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Run folders, the baseline first; or one folder of runs.")
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for report.html; by default the runs' own.")
-    ] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, the baseline first; or one folder of runs.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html; by default the runs' own.")] = None,
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "Captions and perceived gender",
-    check: Annotated[
-        bool, typer.Option("--check", help="Recompute every number of the report that is there.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Recompute every number of the report that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
 ) -> None:
     """Write one self-contained HTML report of some runs, or check the one that is there against their ledgers."""
     from evenhand.report.check import check_report
@@ -62,9 +54,7 @@ def find_runs(given: list[Path]) -> list[Path]:
             continue
         inside = sorted(child.parent for child in path.glob("*/manifest.json"))
         if not inside:
-            raise BadInputError(
-                f"{str(path)!r} is no run folder and holds none; make one with evenhand audit."
-            )
+            raise BadInputError(f"{str(path)!r} is no run folder and holds none; make one with evenhand audit.")
         found += sorted(inside, key=lambda folder: (folder.name != "plain", folder.name))
     return found
 

@@ -179,9 +179,7 @@ def compare_misclassification(
     return tuple(estimates)
 
 
-def _difference(
-    before: _Statistic, after: _Statistic, *, level: float, unit_name: str, method: str
-) -> Estimate:
+def _difference(before: _Statistic, after: _Statistic, *, level: float, unit_name: str, method: str) -> Estimate:
     value = after.value - before.value
     interval = percentile_interval(value, after.draws - before.draws, level=level)
     return Estimate(
@@ -236,9 +234,7 @@ def _statistics(
     return tuple(statistics)
 
 
-def _composite(
-    rates: Mapping[str, Rate], short: tuple[str, ...]
-) -> tuple[float, Float64[np.ndarray, " replicates"]]:
+def _composite(rates: Mapping[str, Rate], short: tuple[str, ...]) -> tuple[float, Float64[np.ndarray, " replicates"]]:
     """MR_C on the data, and its draws with the spread that resampling adds to the gap taken off."""
     overall = rates[_OVERALL]
     parts = sorted((rates[f"MR_{name}"] for name in short), key=lambda rate: rate.value)
@@ -339,6 +335,4 @@ def _short_names(groups: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _method(n: int, unit_name: str, replicates: int) -> str:
-    return (
-        f"Bayesian bootstrap over {n} {unit_name}s with Jeffreys pseudo-observations, {replicates} replicates"
-    )
+    return f"Bayesian bootstrap over {n} {unit_name}s with Jeffreys pseudo-observations, {replicates} replicates"

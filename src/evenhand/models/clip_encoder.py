@@ -122,9 +122,7 @@ def _load(source: str, revision: str | None) -> tuple[Any, Any]:
         raise ArtefactError(f"the weights of {source} are not a safetensors file: {error}") from error
     lacking = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
     if lacking:
-        raise ArtefactError(
-            f"{source} lacks CLIP image weights, or they are misshapen: {', '.join(lacking[:8])}"
-        )
+        raise ArtefactError(f"{source} lacks CLIP image weights, or they are misshapen: {', '.join(lacking[:8])}")
     return model, processor
 
 

@@ -143,7 +143,7 @@ class ClipCap:
         hook = None
         if intervention is not None:
             openers: list[Callable[[], Image]] = [partial(_same, picture) for picture in pictures]
-            hook = intervention.start(openers, self.tokenizer)
+            hook = intervention.start(openers, self.tokenizer, in_place=True)
         ids = decode_greedily(
             self.lm,
             self.prefix(self.encoder.encode(pictures)),

@@ -58,7 +58,8 @@ def decode_greedily(
         ended = ended | torch.isin(chosen, stops)
         if bool(ended.all()):
             break
-        fed = logits.argmax(dim=-1) if continuation == "draft" and scores is not logits else chosen
+        drafted = hook.drafted() if hook is not None and continuation == "draft" else None
+        fed = chosen if drafted is None else torch.where(drafted < 0, chosen, drafted)
         step = lm(input_ids=fed[:, None], past_key_values=step.past_key_values, use_cache=True)
     return [_through_stop(row, stop_ids) for row in emitted.tolist()]
 

@@ -58,9 +58,7 @@ class MlpMapper(nn.Module):
         BadInputError: A size is below 1.
     """
 
-    def __init__(
-        self, feature_dim: int, embedding_dim: int, prefix_length: int, hidden_dim: int | None = None
-    ) -> None:
+    def __init__(self, feature_dim: int, embedding_dim: int, prefix_length: int, hidden_dim: int | None = None) -> None:
         super().__init__()
         hidden = embedding_dim * prefix_length // 2 if hidden_dim is None else hidden_dim
         _check_sizes(
@@ -132,8 +130,7 @@ class TransformerMapper(nn.Module):
         )
         if embedding_dim % num_heads:
             raise BadInputError(
-                f"embedding_dim {embedding_dim} cannot be split over {num_heads} heads; "
-                "give a multiple of num_heads"
+                f"embedding_dim {embedding_dim} cannot be split over {num_heads} heads; give a multiple of num_heads"
             )
         self.feature_dim = feature_dim
         self.embedding_dim = embedding_dim
@@ -178,8 +175,7 @@ class _Attention(nn.Module):
     def forward(self, x: Float[Tensor, "rows positions width"]) -> Float[Tensor, "rows positions width"]:
         keys, values = self.to_keys_values(x).chunk(2, dim=-1)
         queries, keys, values = (
-            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for part in (self.to_queries(x), keys, values)
+            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in (self.to_queries(x), keys, values)
         )
         mixed = functional.scaled_dot_product_attention(queries, keys, values)
         projected: Tensor = self.project(mixed.transpose(1, 2).flatten(2))
@@ -253,8 +249,7 @@ def build_mapper(config: Mapping[str, object]) -> MlpMapper | TransformerMapper:
     wanted, found = {"kind", *_SIZES[kind]}, set(config)
     if wanted != found:
         raise ArtefactError(
-            f"the config of a {kind} mapper lacks {sorted(wanted - found)} "
-            f"and has the unknown {sorted(found - wanted)}"
+            f"the config of a {kind} mapper lacks {sorted(wanted - found)} and has the unknown {sorted(found - wanted)}"
         )
     sizes: dict[str, int] = {}
     for name in _SIZES[kind]:
@@ -281,9 +276,7 @@ def load_mapper(config: Mapping[str, object], weights: Mapping[str, Tensor]) -> 
     with torch.device("meta"):  # shapes only: nothing is allocated before the file is known to fit
         mapper = build_mapper(config)
     check_weights(weights, mapper.state_dict(), what="the mapper")
-    mapper.load_state_dict(
-        {name: value.to(torch.float32, copy=True) for name, value in weights.items()}, assign=True
-    )
+    mapper.load_state_dict({name: value.to(torch.float32, copy=True) for name, value in weights.items()}, assign=True)
     return mapper.eval()
 
 

@@ -32,6 +32,10 @@ class LogitsHook(Protocol):
         """New scores (rows, vocabulary) in nats from the ids emitted so far (rows, tokens); inputs unmodified."""
         ...
 
+    def drafted(self) -> "Tensor | None":
+        """The ids the model alone would have chosen in the step just done, -1 in rows left alone; None if all were."""
+        ...
+
     def claims(self) -> tuple[Claim | None, ...]:
         """What the picture signal said, per row; None where it was not asked."""
         ...
@@ -56,9 +60,16 @@ class Intervention(Protocol):
     settings: Mapping[str, object]
 
     def start(
-        self, pictures: Sequence[Callable[[], "Image"]], tokenizer: "PreTrainedTokenizerBase"
+        self,
+        pictures: Sequence[Callable[[], "Image"]],
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        in_place: bool = False,
     ) -> LogitsHook:
-        """A fresh hook for a batch; ``pictures[row]()`` opens that row's picture when it is needed."""
+        """A fresh hook for a batch; ``pictures[row]()`` opens that row's picture when it is needed.
+
+        With ``in_place`` the hook may change the scores it is given: for loops that own their logits.
+        """
         ...
 
 

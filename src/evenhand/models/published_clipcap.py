@@ -63,9 +63,7 @@ def convert_published(
     weights = _read(checkpoint)
     stray = sorted(name for name in weights if not name.startswith(("gpt.", "clip_project.")))
     if stray:
-        raise ArtefactError(
-            f"{checkpoint.name} is not a published CLIP-CAP: unexpected {', '.join(stray[:8])}"
-        )
+        raise ArtefactError(f"{checkpoint.name} is not a published CLIP-CAP: unexpected {', '.join(stray[:8])}")
     mapper = _mapper(weights)
     record = _record(mapper, tokenizer=tokenizer, encoder=encoder, normalise=normalise)
     _write(out, mapper, _language_model(weights), record)
@@ -110,24 +108,15 @@ def _read_pt(checkpoint: Path) -> dict[str, Tensor]:
         AssertionError,
     ) as error:
         blocked = _BLOCKED.search(str(error))
-        reason = (
-            f"it holds {blocked[1]}, which is not a tensor"
-            if blocked
-            else "it is not a torch file or is damaged"
-        )
+        reason = f"it holds {blocked[1]}, which is not a tensor" if blocked else "it is not a torch file or is damaged"
         raise ArtefactError(
-            f"{checkpoint.name} was refused: {reason}; nothing in it was run. "
-            "Only a state dict of tensors is read"
+            f"{checkpoint.name} was refused: {reason}; nothing in it was run. Only a state dict of tensors is read"
         ) from error
     if not isinstance(loaded, dict) or not loaded:
-        raise ArtefactError(
-            f"{checkpoint.name} holds a {type(loaded).__name__}; it must be a state dict of tensors"
-        )
+        raise ArtefactError(f"{checkpoint.name} holds a {type(loaded).__name__}; it must be a state dict of tensors")
     wrong = [str(name) for name, value in loaded.items() if not isinstance(name, str) or not _is_dense(value)]
     if wrong:
-        raise ArtefactError(
-            f"{checkpoint.name} must be a state dict of tensors; these are not: {', '.join(wrong[:8])}"
-        )
+        raise ArtefactError(f"{checkpoint.name} must be a state dict of tensors; these are not: {', '.join(wrong[:8])}")
     return loaded
 
 
@@ -145,9 +134,7 @@ def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _shape(weights: Mapping[str, Tensor], name: str) -> tuple[int, int]:
     """Rows and columns of a weight that the sizes are read off."""
     if name not in weights:
-        raise ArtefactError(
-            f"not a published CLIP-CAP: {name} is missing; allowed: the MLP and transformer layouts"
-        )
+        raise ArtefactError(f"not a published CLIP-CAP: {name} is missing; allowed: the MLP and transformer layouts")
     if weights[name].ndim != 2 or 0 in weights[name].shape:
         raise ArtefactError(f"{name} has shape {tuple(weights[name].shape)}; it must have rows and columns")
     rows, columns = weights[name].shape
@@ -246,9 +233,7 @@ def _record(
     }
 
 
-def _write(
-    out: Path, mapper: MlpMapper | TransformerMapper, model: Any, record: Mapping[str, object]
-) -> None:
+def _write(out: Path, mapper: MlpMapper | TransformerMapper, model: Any, record: Mapping[str, object]) -> None:
     """Write the folder; ``captioner.json`` last, so a folder cut short is never taken for a captioner."""
     from safetensors.torch import save_file
 

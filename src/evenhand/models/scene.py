@@ -80,9 +80,7 @@ class SceneEncoder:
         self._logits = next(d for d in self._net.get_tensor_details() if d["name"] == _LOGITS)
         classes = int(self._logits["shape"][-1])
         if labels.shape[0] != classes:
-            raise ArtefactError(
-                f"label embeddings: got {labels.shape[0]} rows, the classifier has {classes} classes."
-            )
+            raise ArtefactError(f"label embeddings: got {labels.shape[0]} rows, the classifier has {classes} classes.")
 
     def encode(self, pictures: Sequence[Image]) -> Float[Tensor, "rows features"]:
         """One point of the text space per picture, unit length."""

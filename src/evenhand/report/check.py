@@ -55,8 +55,7 @@ def check_report(html_path: Path, runs: Sequence[Scored], comparisons: Sequence[
     mismatches += _compare_json(html_path.with_name("report.json"), ledger)
     if mismatches:
         first = "; ".join(
-            f"{key}: in the report {_cut(got)}, from the ledger {_cut(due)}"
-            for key, got, due in mismatches[:_LISTED]
+            f"{key}: in the report {_cut(got)}, from the ledger {_cut(due)}" for key, got, due in mismatches[:_LISTED]
         )
         more = f"; and {len(mismatches) - _LISTED} more" if len(mismatches) > _LISTED else ""
         raise ReportMismatchError(
@@ -75,9 +74,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(
-            f"{path} cannot be read as a report ({error}); give the path of report.html"
-        ) from error
+        raise BadInputError(f"{path} cannot be read as a report ({error}); give the path of report.html") from error
 
 
 class _Document(HTMLParser):
@@ -227,9 +224,7 @@ def _compare_json(path: Path, due: dict[str, _Leaf]) -> list[_Mismatch]:
         got = _leaves("report.json", json.loads(path.read_bytes().decode()))
     except (OSError, ValueError, RecursionError) as error:
         return [(path.name, f"cannot be read ({error})", f"{len(due)} values")]
-    shown = [
-        {key: json.dumps(value, ensure_ascii=False) for key, value in leaves.items()} for leaves in (got, due)
-    ]
+    shown = [{key: json.dumps(value, ensure_ascii=False) for key, value in leaves.items()} for leaves in (got, due)]
     return [
         (key, shown[0].get(key, _ABSENT), shown[1].get(key, _ABSENT))
         for key in dict.fromkeys([*due, *got])

@@ -97,9 +97,7 @@ def write_report(runs: Sequence[Scored], comparisons: Sequence[Comparison], out:
         BadInputError: As ``render_report``.
     """
     page = render_report(runs, comparisons, title=title)
-    numbers = json.dumps(
-        report_as_dict(runs, comparisons, title=title), ensure_ascii=False, allow_nan=False, indent=1
-    )
+    numbers = json.dumps(report_as_dict(runs, comparisons, title=title), ensure_ascii=False, allow_nan=False, indent=1)
     out.mkdir(parents=True, exist_ok=True)
     _replace(out / "report.json", numbers + "\n")
     _replace(out / "report.html", page)
@@ -130,11 +128,7 @@ def render_report(runs: Sequence[Scored], comparisons: Sequence[Comparison], *, 
     _check_input(runs, comparisons)
     cards = _cards(runs)
     names = list(dict.fromkeys(estimate.name for run in runs for estimate in run.estimates))
-    drawn = [
-        name
-        for name in names
-        if all(_on_unit_scale(e) for run in runs for e in run.estimates if e.name == name)
-    ]
+    drawn = [name for name in names if all(_on_unit_scale(e) for run in runs for e in run.estimates if e.name == name)]
     environment = Environment(
         loader=PackageLoader("evenhand.report"),
         autoescape=True,
@@ -187,15 +181,11 @@ def _check_input(runs: Sequence[Scored], comparisons: Sequence[Comparison]) -> N
     for pair in comparisons:
         absent = {pair.baseline, pair.other} - set(known)
         if absent:
-            raise BadInputError(
-                f"a comparison names {sorted(absent)}, which is no run of this report ({known})"
-            )
+            raise BadInputError(f"a comparison names {sorted(absent)}, which is no run of this report ({known})")
     others = [pair.other for pair in comparisons]
     if len(set(others)) < len(others) or any(pair.baseline != known[0] for pair in comparisons):
         pairs = [(pair.baseline, pair.other) for pair in comparisons]
-        raise BadInputError(
-            f"each comparison must set the first run, {known[0]!r}, against another; got {pairs}"
-        )
+        raise BadInputError(f"each comparison must set the first run, {known[0]!r}, against another; got {pairs}")
 
 
 def _on_unit_scale(estimate: Estimate) -> bool:
@@ -241,17 +231,13 @@ class _Said:
 
 def _tabulate_labels(runs: Sequence[Scored]) -> list[_Said]:
     groups = sorted({label.group for run in runs for label in run.labels if label.group is not None})
-    reasons = sorted(
-        {label.reason or "unknown" for run in runs for label in run.labels if label.group is None}
-    )
+    reasons = sorted({label.reason or "unknown" for run in runs for label in run.labels if label.group is None})
     tables = []
     for run in runs:
         declared = {prompt.id: prompt.facts.get(run.attribute, "not declared") for prompt in run.prompts}
         rows: dict[str, dict[str, int]] = {}
         for label in run.labels:
-            row = rows.setdefault(
-                declared.get(label.prompt_id, "not declared"), dict.fromkeys(groups + reasons, 0)
-            )
+            row = rows.setdefault(declared.get(label.prompt_id, "not declared"), dict.fromkeys(groups + reasons, 0))
             row[label.group or label.reason or "unknown"] += 1
         naming = sum(label.group is not None or label.reason == "both" for label in run.labels)
         tables.append(_Said((*groups, *reasons), dict(sorted(rows.items())), naming, len(run.labels)))
@@ -261,8 +247,7 @@ def _tabulate_labels(runs: Sequence[Scored]) -> list[_Said]:
 def _cards(runs: Sequence[Scored]) -> list[_Card]:
     """One card per prompt: changed labels, then errors, then changed words, then the rest, each as asked."""
     answered = [
-        {(s.prompt_id, s.k): (s, label) for s, label in zip(run.samples, run.labels, strict=True)}
-        for run in runs
+        {(s.prompt_id, s.k): (s, label) for s, label in zip(run.samples, run.labels, strict=True)} for run in runs
     ]
     by_prompt: dict[str, set[int]] = {}
     for prompt_id, k in (key for answers in answered for key in answers):
@@ -283,9 +268,7 @@ def _cards(runs: Sequence[Scored]) -> list[_Card]:
 
 def _picture(preview: bytes) -> str | None:
     """A JPEG as a data address; anything else is not shown."""
-    return (
-        f"data:image/jpeg;base64,{base64.b64encode(preview).decode()}" if preview.startswith(_JPEG) else None
-    )
+    return f"data:image/jpeg;base64,{base64.b64encode(preview).decode()}" if preview.startswith(_JPEG) else None
 
 
 def _rank(answers: Mapping[int, Sequence[_Answer]]) -> int:
@@ -354,9 +337,7 @@ def _segments(sample: Sample, spans: Sequence[tuple[int, int]], *, is_baseline: 
     at = 0
     for start, end, reached in _by_reach(sample, text, spans):
         yield _Segment(text[at:start], "", ())
-        touching = [
-            (n, e) for n, e in enumerate(sample.edits) if e.start < end and e.end > start and n not in taken
-        ]
+        touching = [(n, e) for n, e in enumerate(sample.edits) if e.start < end and e.end > start and n not in taken]
         mark = "before" if is_baseline else "reached" if reached else "elsewhere"
         yield _Segment(text[start:end], mark, tuple(touching))
         taken.update(n for n, _ in touching)

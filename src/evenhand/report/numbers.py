@@ -139,9 +139,7 @@ def tally_changes(changes: Sequence[WordChange]) -> list[tuple[str, str, int, in
     return [(*pair, times[pair], reached[pair]) for pair in ranked]
 
 
-def report_as_dict(
-    runs: Sequence[Scored], comparisons: Sequence[Comparison], *, title: str
-) -> dict[str, object]:
+def report_as_dict(runs: Sequence[Scored], comparisons: Sequence[Comparison], *, title: str) -> dict[str, object]:
     """What ``report.json`` holds: estimates and counts of runs and comparisons, and the changes."""
     return {
         "format": "evenhand report 1",

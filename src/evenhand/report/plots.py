@@ -49,14 +49,10 @@ def forest_plot(runs: Sequence[Scored], names: Sequence[str]) -> str:
 
     rows = _lay_out(runs, names)
     if not rows:
-        raise BadInputError(
-            f"nothing to draw: no run has an estimate named {', '.join(names) or '(none given)'}"
-        )
+        raise BadInputError(f"nothing to draw: no run has an estimate named {', '.join(names) or '(none given)'}")
     body = rows[-1][0] + _ROW
     width, height = _LEFT + _MIDDLE + _RIGHT, _TOP + body + _BOTTOM
-    defaults: dict[Any, Any] = {
-        key: value for key, value in rcParamsDefault.items() if not key.startswith("backend")
-    }
+    defaults: dict[Any, Any] = {key: value for key, value in rcParamsDefault.items() if not key.startswith("backend")}
     chosen: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "evenhand",
@@ -122,9 +118,7 @@ def _draw_row(axes: "Axes", y: float, first: bool, index: int, run: str, estimat
     if math.isfinite(estimate.floor):
         axes.plot([estimate.floor] * 2, [y - 0.095, y + 0.095], color="#8894a0", linewidth=1.8, zorder=3.5)
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-        axes.plot(
-            [estimate.low, estimate.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt", zorder=3
-        )
+        axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt", zorder=3)
     if math.isfinite(estimate.value):
         axes.plot(
             [estimate.value],
@@ -146,9 +140,7 @@ def _draw_row(axes: "Axes", y: float, first: bool, index: int, run: str, estimat
     _write(axes, _MIDDLE + 0.96, y, f"[{ends}]", "left", _MUTED)
 
 
-def _write(
-    axes: "Axes", inches: float, y: float, text: str, side: str, colour: str, weight: str = "normal"
-) -> None:
+def _write(axes: "Axes", inches: float, y: float, text: str, side: str, colour: str, weight: str = "normal") -> None:
     axes.text(
         inches / _MIDDLE,
         y,

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evenhand.mitigate.ala.kernel import (
+    LEAD,
     align_shift,
+    lift_replacements,
     neutral_shift,
     open_gate,
     paper_shift,
@@ -96,30 +98,25 @@ def test_gate_by_hand():
     scores = torch.tensor(
         [
             [0.0, 5.0, 1.0, 0.0, 2.0],  # greedy 1: opens, drafted is the first listed
-            [0.0, 1.0, 0.0, 2.0, 9.0],  # greedy 4: opens, drafted is the third listed
+            [0.0, 1.0, 0.0, 2.0, 9.0],  # greedy 4: opens, drafted is the second listed
             [0.0, 5.0, 6.0, 0.0, 2.0],  # greedy 2: a neutral form does not open
             [7.0, 5.0, 6.0, 0.0, 2.0],  # greedy 0: not listed
             [-inf, -inf, -inf, -inf, -3.0],  # everything else forbidden
-            [-inf, -inf, -inf, -inf, -inf],  # everything forbidden: closed
+            [-inf, -inf, -inf, -inf, -inf],  # everything forbidden: opens; the processor leaves it alone
             [5.0, 5.0, 0.0, 0.0, 0.0],  # a tie with a token that is not listed opens
             [0.0, 3.0, 3.0, 0.0, 0.0],  # a tie with a neutral form opens
         ]
     )
-    gate = open_gate(scores, torch.tensor([1, 2, 4]), torch.tensor([True, False, True]))
-    assert gate.opened.tolist() == [True, True, False, False, True, False, True, True]
-    assert gate.drafted[gate.opened].tolist() == [0, 2, 2, 0, 0]
+    gate = open_gate(scores, torch.tensor([1, 4]))
+    assert gate.opened.tolist() == [True, True, False, False, True, True, True, True]
+    assert gate.scores.argmax(dim=1)[gate.opened].tolist() == [0, 1, 1, 0, 0, 0]
 
 
 def test_gate_opens_where_half_precision_makes_a_tie():
     # bfloat16 keeps 8 bits: 3.001 and 3.0 are the same number, so the greedy token is not unique there.
     scores = torch.tensor([[3.001, 3.0]])
-    ids, gates = torch.tensor([1]), torch.tensor([True])
-    assert open_gate(scores, ids, gates).opened.tolist() == [False]
-    assert open_gate(scores.bfloat16(), ids, gates).opened.tolist() == [True]
-
-
-def test_gate_without_a_gating_token_is_closed():
-    assert not open_gate(torch.tensor([[1.0, 2.0]]), torch.tensor([1]), torch.tensor([False])).opened.any()
+    assert open_gate(scores, torch.tensor([1])).opened.tolist() == [False]
+    assert open_gate(scores.bfloat16(), torch.tensor([1])).opened.tolist() == [True]
 
 
 # --- properties ----------------------------------------------------------------------------------------------
@@ -133,15 +130,13 @@ def test_gate_is_argmax_in_the_gating_set(data):
     order = data.draw(st.permutations(range(vocabulary)))
     forbidden = data.draw(st.sets(st.integers(0, vocabulary - 1), max_size=vocabulary - 1))
     row = [-inf if i in forbidden else 0.5 * rank - 1 for i, rank in enumerate(order)]
-    ids = sorted(data.draw(st.sets(st.integers(0, vocabulary - 1), min_size=1)))
-    gates = data.draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
+    gating = sorted(data.draw(st.sets(st.integers(0, vocabulary - 1), min_size=1)))
     greedy = max(range(vocabulary), key=lambda i: row[i])
-    gating = [token for token, gate in zip(ids, gates, strict=True) if gate]
     for dtype in DTYPES:
-        found = open_gate(torch.tensor([row], dtype=dtype), torch.tensor(ids), torch.tensor(gates))
+        found = open_gate(torch.tensor([row], dtype=dtype), torch.tensor(gating))
         assert bool(found.opened[0]) == (greedy in gating)
         if greedy in gating:
-            assert ids[int(found.drafted[0])] == greedy
+            assert gating[int(found.scores[0].argmax())] == greedy
 
 
 @settings(deadline=None)
@@ -226,3 +221,43 @@ def test_shift_logits_touches_the_listed_tokens_only(dtype):
 def test_no_shift_is_the_identity(dtype):
     scores = torch.randn(4, 11, generator=torch.Generator().manual_seed(1)).to(dtype)
     assert bits(shift_logits(scores, torch.tensor([0, 5, 10]), torch.zeros(4, 3))) == bits(scores)
+
+
+def test_a_replacement_is_lifted_until_it_wins_and_no_further():
+    # z + shift: token 0 "his" 9 - 6 = 3, token 1 "her" 1 + 6 = 7, token 2 "." 8. "his" had 9: "her" lacks 2 nats.
+    scores = torch.tensor([[9.0, 1.0, 8.0]])
+    shift = torch.tensor([[-6.0, 6.0]])
+    lifted = lift_replacements(scores[:, :2], shift, torch.tensor([[False, True]]))
+    assert lifted.tolist() == [[-6.0, 8.0 + LEAD]]
+    assert int(shift_logits(scores, torch.tensor([0, 1]), lifted).argmax()) == 1
+
+
+def test_a_replacement_that_wins_already_is_not_lifted():
+    # 9 - 6 = 3, 4 + 6 = 10, 8: the replacement wins by itself.
+    shift = torch.tensor([[-6.0, 6.0]])
+    scores = torch.tensor([[9.0, 4.0, 8.0]])
+    assert torch.equal(lift_replacements(scores[:, :2], shift, torch.tensor([[False, True]])), shift)
+
+
+@pytest.mark.parametrize(
+    ("scores", "shift", "replacements"),
+    [
+        ([[9.0, 1.0, 8.0]], [[0.0, 0.0]], [[False, True]]),  # a row that is left alone
+        ([[9.0, 1.0, 8.0]], [[-6.0, 6.0]], [[False, False]]),  # nothing may stand there
+        ([[9.0, float("-inf"), 8.0]], [[-6.0, 6.0]], [[False, True]]),  # a grammar forbids the replacement
+    ],
+)
+def test_nothing_is_lifted_without_need_or_right(scores, shift, replacements):
+    given = torch.tensor(shift)
+    lifted = lift_replacements(torch.tensor(scores)[:, :2], given, torch.tensor(replacements))
+    assert torch.equal(lifted, given)
+
+
+def test_the_best_of_several_replacements_wins():
+    # "child" 2 and "kid" 5, both raised alike: "kid" wins, their order stays.
+    scores = torch.tensor([[9.0, 2.0, 5.0, 8.0]])
+    ids, shift = torch.tensor([0, 1, 2]), torch.tensor([[-6.0, 0.5, 0.5]])
+    lifted = lift_replacements(scores[:, :3], shift, torch.tensor([[False, True, True]]))
+    # the best is 5.5, the drafted token had 9: 3.5 + LEAD are missing
+    assert lifted.tolist() == [[-6.0, 4.0 + LEAD, 4.0 + LEAD]]
+    assert int(shift_logits(scores, ids, lifted).argmax()) == 2

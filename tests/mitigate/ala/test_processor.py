@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from evenhand.errors import BadInputError, PictureError, TokenizerMismatchError
+from evenhand.mitigate.ala.kernel import LEAD
 from evenhand.mitigate.ala.processor import AlaLogitsProcessor
 from evenhand.mitigate.ala.rules import AlignRule, NeutralRule, PaperRule
 from evenhand.mitigate.ala.signals import GivenSignal, WordScorer
@@ -32,6 +33,7 @@ from evenhand.records import Claim
 WORDS = ("<unk>", "<pad>", "</s>", "▁a", "▁man", "▁woman", "▁person", "▁he", "▁she", "▁they", "▁rides", "▁.", "▁the")
 A, MAN, WOMAN, PERSON, HE, SHE, THEY, RIDES, STOP = 3, 4, 5, 6, 7, 8, 9, 10, 11
 SIGN = {MAN: 1.0, WOMAN: -1.0, PERSON: 0.0, HE: 0.5, SHE: -0.5, THEY: 0.0}
+OTHER = {MAN: WOMAN, WOMAN: MAN, HE: SHE, SHE: HE}
 NEUTRAL = {MAN: PERSON, WOMAN: PERSON, HE: THEY, SHE: THEY}
 VOCABULARY = 20  # wider than the tokenizer, as padded checkpoints are
 
@@ -49,7 +51,8 @@ def weights(tokenizer) -> TokenWeights:
     ids = sorted(SIGN)
     forms = torch.tensor([[NEUTRAL.get(token) == other for other in ids] for token in ids])
     direction = torch.tensor([SIGN[token] for token in ids])
-    return TokenWeights("gender", torch.tensor(ids), direction, forms, tokenizer_hash(tokenizer), ())
+    others = torch.tensor([[OTHER.get(token) == other for other in ids] for token in ids])
+    return TokenWeights("gender", torch.tensor(ids), direction, forms, others, tokenizer_hash(tokenizer), ())
 
 
 class RowSignal:
@@ -289,6 +292,10 @@ def model(request):
     return tiny(request.param)
 
 
+def needs(rule) -> bool:
+    return isinstance(rule, AlignRule)
+
+
 def by_hand(rule, scorer: WordScorer, s: float | None, text: list[int], row: torch.Tensor):
     """The greedy token, the token chosen, and the nats per listed token; None where the row is left alone."""
     values = row.tolist()
@@ -307,6 +314,12 @@ def by_hand(rule, scorer: WordScorer, s: float | None, text: list[int], row: tor
     else:
         form = NEUTRAL[greedy]
         nats = {token: rule.strength * abs(alpha) * ((token == form) - abs(d)) for token, d in SIGN.items()}
+    kept = {} if isinstance(rule, PaperRule) or not any(nats.values()) else (OTHER if needs(rule) else NEUTRAL)
+    if greedy in kept:  # the replacement takes at least the drafted token's former place
+        token, former = kept[greedy], values[greedy]
+        top = max(former, *(values[t] + d for t, d in nats.items()))
+        if values[token] + nats[token] < top:
+            nats[token] += top - (values[token] + nats[token]) + LEAD
     for token, shift in nats.items():
         values[token] += shift
     return greedy, max(range(len(values)), key=values.__getitem__), nats, alpha
@@ -413,7 +426,7 @@ def test_an_untouched_generate_is_bit_identical(model, weights, tokenizer):
 def test_the_signals_error_leaves_generate(model, weights, tokenizer):
     model.generation_config.eos_token_id = None
     wide = TokenWeights(  # every listed token opens, so a gate opens within a few steps
-        "gender", weights.token_ids, torch.ones(6), weights.neutral_forms, weights.tokenizer, ()
+        "gender", weights.token_ids, torch.ones(6), weights.neutral_forms, weights.counterparts, weights.tokenizer, ()
     )
     hook = AlaLogitsProcessor(wide, WordScorer(), AlignRule(), RaisingSignal(), openers(1), tokenizer)
     with pytest.raises(PictureError, match="cannot be read"):

@@ -144,6 +144,7 @@ def test_the_unknown_token_is_no_word():
     assert found.token_ids.tolist() == [1, 2, 3]
     assert found.direction.tolist() == [1.0, -1.0, 0.0]
     assert found.neutral_forms.tolist() == [[False, False, True], [False, False, True], [False] * 3]
+    assert found.counterparts.tolist() == [[False, True, False], [True, False, False], [False] * 3]
     assert found.left_out == ("he", "policeman", "she", "policewoman")
 
 
@@ -188,7 +189,7 @@ def written(tiny, tmp_path) -> Path:
 def test_round_trip(tokenizer, weights, tmp_path):
     save_weights(weights, tmp_path / "w.safetensors")
     back = load_weights(tmp_path / "w.safetensors", tokenizer)
-    for name in ("token_ids", "direction", "neutral_forms"):
+    for name in ("token_ids", "direction", "neutral_forms", "counterparts"):
         assert torch.equal(getattr(back, name), getattr(weights, name))
     assert (back.attribute, back.tokenizer, back.left_out) == ("gender", weights.tokenizer, weights.left_out)
 
@@ -208,11 +209,13 @@ GOOD = {
     "token_ids": torch.tensor([1, 2, 3]),
     "direction": torch.tensor([1.0, -1.0, 0.0]),
     "neutral_forms": torch.zeros(3, 3, dtype=torch.uint8),
+    "counterparts": torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.uint8),
 }
 NONE = {
     "token_ids": torch.empty(0, dtype=torch.int64),
     "direction": torch.empty(0),
     "neutral_forms": torch.empty(0, 0, dtype=torch.uint8),
+    "counterparts": torch.empty(0, 0, dtype=torch.uint8),
 }
 METADATA = {"format": "evenhand-token-weights-1", "attribute": "gender", "left_out": "[]"}
 WRONG_TENSORS = {
@@ -225,6 +228,9 @@ WRONG_TENSORS = {
     "negative": {"token_ids": torch.tensor([-1, 2, 3])},
     "ids not whole": {"token_ids": torch.tensor([1.0, 2.0, 3.0])},
     "too short": {"direction": torch.tensor([1.0, -1.0])},
+    "a group's word as its own counterpart": {
+        "counterparts": torch.tensor([[1, 0, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.uint8)
+    },
     "forms not square": {"neutral_forms": torch.zeros(3, 2, dtype=torch.uint8)},
     "a group's word as a form": {"neutral_forms": torch.tensor([[0, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=torch.uint8)},
     "no tokens": NONE,

@@ -10,37 +10,44 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Gate", "align_shift", "neutral_shift", "open_gate", "paper_shift", "shift_logits"]
+__all__ = [
+    "Gate",
+    "align_shift",
+    "lift_replacements",
+    "neutral_shift",
+    "open_gate",
+    "paper_shift",
+    "shift_logits",
+]
+
+LEAD = 0.5
+"""Nats by which a lifted token wins: more than half-precision logits round away."""
 
 
 class Gate(NamedTuple):
-    """Which rows a shift may act on, and the listed token each row would choose.
+    """Which rows a shift may act on, and the gating tokens' scores.
 
     Attributes:
         opened: True where the row's greedy token is one of the gating tokens.
-        drafted: Index, into the listed tokens, of the best gating token; meaningful where ``opened``.
+        scores: Of the gating tokens, in the order they were listed.
     """
 
     opened: Bool[Tensor, " rows"]
-    drafted: Int[Tensor, " rows"]
+    scores: Float[Tensor, "rows gates"]
 
 
-def open_gate(
-    scores: Float[Tensor, "rows vocab"], token_ids: Int[Tensor, " tokens"], gates: Bool[Tensor, " tokens"]
-) -> Gate:
+def open_gate(scores: Float[Tensor, "rows vocab"], gate_ids: Int[Tensor, " gates"]) -> Gate:
     """The rows whose greedy token is a gating token (ALA, the test on beta of the argmax).
 
-    Equal to ``gates_of(argmax(scores))`` but reads the vocabulary with ``amax``, which is vectorised on CPU where
-    ``argmax`` is not. A tie between a gating token and any other token opens the gate.
+    Equal to testing the argmax, but reads the vocabulary with ``amax``, which is vectorised on CPU where ``argmax``
+    is not. A tie between a gating token and any other token opens the gate.
 
     Args:
-        scores: Logits or log-probabilities in nats; ``-inf`` allowed.
-        token_ids: Unique vocabulary ids.
-        gates: Which of them open the gate; at least one.
+        scores: Logits or log-probabilities in nats; ``-inf`` allowed, but not for a whole row.
+        gate_ids: Unique vocabulary ids, at least one.
     """
-    listed = scores.index_select(1, token_ids).masked_fill(~gates, -torch.inf)
-    best, drafted = listed.max(dim=1)
-    return Gate((best >= scores.amax(dim=1)) & (best > -torch.inf), drafted)
+    listed = scores.index_select(1, gate_ids)
+    return Gate(listed.amax(dim=1) >= scores.amax(dim=1), listed)
 
 
 def paper_shift(
@@ -113,18 +120,48 @@ def neutral_shift(
     return (strength * alpha.abs())[:, None] * (neutral_forms - direction.abs())
 
 
+def lift_replacements(
+    scores: Float[Tensor, "rows tokens"],
+    shift: Float[Tensor, "rows tokens"],
+    replacements: Bool[Tensor, "rows tokens"],
+) -> Float[Tensor, "rows tokens"]:
+    r"""Raise the replacements of a drafted token, all by the same, until the best of them is chosen.
+
+    .. math:: \Delta'_i = \Delta_i + \Big[\max\big(\max_j z_j,\, \max_j (z_j + \Delta_j)\big)
+        - \max_{r} (z_r + \Delta_r) + \varepsilon\Big]_+ , \quad i \in r
+
+    A shift of fixed strength takes a word back and leaves its place to whatever comes next, a full stop as soon as
+    the right word. With this the replacement inherits the place: the drafted token was the best of the whole
+    vocabulary, so what beats its former score beats everything. A row whose shift is zero, or that has no
+    replacement, keeps its shift.
+
+    Args:
+        scores: Of the listed tokens, in nats, before any shift; the row's best token is among them.
+        shift: Nats of the update.
+        replacements: The tokens that may stand in the drafted one's place.
+    """
+    shifted = scores + shift
+    best = shifted.masked_fill(~replacements, -torch.inf).amax(dim=1)
+    lead = torch.maximum(scores.amax(dim=1), shifted.amax(dim=1)) - best
+    wanted = (shift != 0).any(dim=1) & (lead > 0) & torch.isfinite(lead)
+    return shift + torch.where(wanted, lead + LEAD, 0.0)[:, None] * replacements
+
+
 def shift_logits(
     scores: Float[Tensor, "rows vocab"],
     token_ids: Int[Tensor, " tokens"],
     shift: Float[Tensor, "rows tokens"],
+    *,
+    in_place: bool = False,
 ) -> Float[Tensor, "rows vocab"]:
-    """Add a shift to the listed tokens; the input is not modified.
+    """Add a shift to the listed tokens.
 
     Args:
         scores: Nats, any float dtype; ``-inf`` stays ``-inf``.
         token_ids: Unique vocabulary ids.
         shift: Nats, finite; zero rows are left bit-identical.
+        in_place: Change ``scores`` itself. By default it is not modified, which costs a copy of every row.
     """
     # Adding 0.0 would turn -0.0 into 0.0; -0.0 is what leaves every number as it is.
     nats = shift.masked_fill(shift == 0, -0.0).to(scores.dtype)
-    return scores.index_add(1, token_ids, nats)
+    return scores.index_add_(1, token_ids, nats) if in_place else scores.index_add(1, token_ids, nats)

@@ -64,7 +64,11 @@ class Ala:
         }
 
     def start(
-        self, pictures: Sequence[Callable[[], "Image"]], tokenizer: "PreTrainedTokenizerBase"
+        self,
+        pictures: Sequence[Callable[[], "Image"]],
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        in_place: bool = False,
     ) -> AlaLogitsProcessor:
         """A fresh logits processor for one batch; hand it to ``generate(logits_processor=[...])``.
 
@@ -72,7 +76,7 @@ class Ala:
             TokenizerMismatchError: The token weights were made for another tokenizer.
         """
         return AlaLogitsProcessor(
-            self._weights_for(tokenizer), self.scorer, self.rule, self.signal, pictures, tokenizer
+            self._weights_for(tokenizer), self.scorer, self.rule, self.signal, pictures, tokenizer, in_place=in_place
         )
 
     def _weights_for(self, tokenizer: "PreTrainedTokenizerBase") -> TokenWeights:

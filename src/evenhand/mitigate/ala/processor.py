@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from evenhand.errors import BadInputError, TokenizerMismatchError
-from evenhand.mitigate.ala.kernel import open_gate, shift_logits
+from evenhand.mitigate.ala.kernel import lift_replacements, open_gate, shift_logits
 from evenhand.mitigate.ala.rules import Rule
 from evenhand.mitigate.ala.signals import PictureSignal, WordScorer
 from evenhand.mitigate.ala.weights import TokenWeights
@@ -55,6 +55,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         signal: Says what the text should carry; None where the rule does not ask.
         pictures: One opener per row.
         tokenizer: Used for the trace only.
+        in_place: Change the scores given instead of a copy; for decoding loops that own their logits.
     """
 
     supports_continuous_batching = False
@@ -67,12 +68,19 @@ class AlaLogitsProcessor(LogitsProcessor):
         signal: PictureSignal | None,
         pictures: Sequence[Callable[[], Image]],
         tokenizer: "PreTrainedTokenizerBase",
+        *,
+        in_place: bool = False,
     ) -> None:
         if rule.needs_claim and signal is None:
             raise BadInputError(f"{type(rule).__name__} needs a picture signal; give one, for example FaceSignal.")
         self._weights, self._scorer, self._rule, self._signal = weights, scorer, rule, signal
         self._pictures, self._tokenizer = pictures, tokenizer
-        self._gates = weights.direction.abs() >= rule.threshold
+        self._gate_places = (weights.direction.abs() >= rule.threshold).nonzero()[:, 0]
+        if not len(self._gate_places):
+            raise BadInputError(f"threshold {rule.threshold} leaves no token that could open the gate; lower it.")
+        self._gate_ids = weights.token_ids[self._gate_places]
+        self._in_place = in_place
+        self._drafted: Tensor | None = None
         self._claims: list[Claim | None] = [None] * len(pictures)
         self._s = torch.zeros(len(pictures))
         # A row acts unless its claim is needed and absent; on CPU the claim is asked for at the first open gate.
@@ -84,7 +92,7 @@ class AlaLogitsProcessor(LogitsProcessor):
     def __call__(
         self, input_ids: Int[Tensor, "rows written"], scores: Float[Tensor, "rows vocab"]
     ) -> Float[Tensor, "rows vocab"]:
-        """New scores; the given ones are not modified.
+        """New scores; the given ones are not modified, unless ``in_place`` was asked for.
 
         Raises:
             BadInputError: The number of rows is not the number of pictures.
@@ -94,21 +102,32 @@ class AlaLogitsProcessor(LogitsProcessor):
             self._prompt_length = self._begin(input_ids, scores)
         if input_ids.shape[1] < self._prompt_length + (self._steps[-1].position if self._steps else 0):
             raise BadInputError("this hook has already answered a batch; start a fresh one for every generate call.")
-        weights, on_cpu = self._weights, scores.device.type == "cpu"
-        gate = open_gate(scores, weights.token_ids, self._gates)
+        gate = open_gate(scores, self._gate_ids)
         acted = gate.opened & self._may_act
-        if on_cpu:
+        if scores.device.type == "cpu":
             if not bool(acted.any()):
+                self._drafted = None
                 return scores
             self._ask(acted & self._unasked)
             acted = acted & self._may_act
+        weights = self._weights
+        best, place = gate.scores.max(dim=1)
+        acted, drafted = acted & (best > -torch.inf), self._gate_places[place]
         written = input_ids[:, self._prompt_length :]
-        alpha = self._scorer.alpha(written, gate.drafted, weights.token_ids, weights.direction)
-        forms = weights.neutral_forms[gate.drafted].to(alpha.dtype)
-        shift = self._rule.shift(alpha, self._s, weights.direction, forms)
+        alpha = self._scorer.alpha(written, drafted, weights.token_ids, weights.direction)
+        forms, others = weights.neutral_forms[drafted], weights.counterparts[drafted]
+        shift = self._rule.shift(alpha, self._s, weights.direction, forms.to(alpha.dtype))
         shift = torch.where(acted[:, None], shift, 0.0)
-        self._steps.append(_Step(written.shape[1], acted, gate.drafted, alpha, self._s.clone(), shift))
-        return shift_logits(scores, weights.token_ids, shift)
+        replacements = self._rule.replacements(others, forms)
+        if replacements is not None:
+            shift = lift_replacements(scores.index_select(1, weights.token_ids).float(), shift, replacements)
+        self._steps.append(_Step(written.shape[1], acted, drafted, alpha, self._s.clone(), shift))
+        self._drafted = torch.where(acted, weights.token_ids[drafted], -1)
+        return shift_logits(scores, weights.token_ids, shift, in_place=self._in_place)
+
+    def drafted(self) -> Int[Tensor, " rows"] | None:
+        """The ids the model alone would have chosen in the step just done, -1 in rows left alone; None if all were."""
+        return self._drafted
 
     def claims(self) -> tuple[Claim | None, ...]:
         """What the picture signal said, per row; None where no word made it ask."""
@@ -144,7 +163,8 @@ class AlaLogitsProcessor(LogitsProcessor):
         device = scores.device
         if device.type != "cpu":
             self._ask(self._unasked)
-            self._weights, self._gates = self._weights.to(device), self._gates.to(device)
+            self._weights, self._gate_ids = self._weights.to(device), self._gate_ids.to(device)
+            self._gate_places = self._gate_places.to(device)
             self._s, self._may_act = self._s.to(device), self._may_act.to(device)
         return input_ids.shape[1]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from evenhand.errors import BadInputError
@@ -49,6 +49,12 @@ class Rule(Protocol):
         """Nats to add per row and listed token."""
         ...
 
+    def replacements(
+        self, counterparts: Bool[Tensor, "rows tokens"], neutral_forms: Bool[Tensor, "rows tokens"]
+    ) -> Bool[Tensor, "rows tokens"] | None:
+        """The tokens that must stand in a drafted token's place once it is taken back; None where any may."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class PaperRule:
@@ -71,15 +77,26 @@ class PaperRule:
         """See ``kernel.paper_shift``."""
         return paper_shift(alpha, s, direction, strength=self.strength)
 
+    def replacements(
+        self,
+        counterparts: Bool[Tensor, "rows tokens"],
+        neutral_forms: Bool[Tensor, "rows tokens"],
+    ) -> None:
+        """None: the published update has a fixed strength."""
+
 
 @dataclass(frozen=True, slots=True)
 class AlignRule:
-    """Acts only on contradiction, and leaves a row alone whose picture makes no claim."""
+    """Acts only on contradiction, and leaves a row alone whose picture makes no claim.
+
+    With ``replace`` a word that is taken back always becomes its counterpart (see ``kernel.lift_replacements``).
+    """
 
     needs_claim: ClassVar[bool] = True
     strength: float = 6.0
     threshold: float = 0.1
     margin: float = 0.0
+    replace: bool = True
 
     def __post_init__(self) -> None:
         _check(self.strength, self.threshold)
@@ -96,14 +113,26 @@ class AlignRule:
         """See ``kernel.align_shift``."""
         return align_shift(alpha, s, direction, strength=self.strength, margin=self.margin)
 
+    def replacements(
+        self,
+        counterparts: Bool[Tensor, "rows tokens"],
+        neutral_forms: Bool[Tensor, "rows tokens"],  # noqa: ARG002
+    ) -> Bool[Tensor, "rows tokens"] | None:
+        """The drafted word's counterpart, where ``replace`` is on."""
+        return counterparts if self.replace else None
+
 
 @dataclass(frozen=True, slots=True)
 class NeutralRule:
-    """Weakens every group's words and strengthens the neutral forms of the drafted one."""
+    """Weakens every group's words and strengthens the neutral forms of the drafted one.
+
+    With ``replace`` a word that is taken back always becomes one of its neutral forms, where it has any.
+    """
 
     needs_claim: ClassVar[bool] = False
     strength: float = 6.0
     threshold: float = 0.1
+    replace: bool = True
 
     def __post_init__(self) -> None:
         _check(self.strength, self.threshold)
@@ -117,6 +146,14 @@ class NeutralRule:
     ) -> Float[Tensor, "rows tokens"]:
         """See ``kernel.neutral_shift``."""
         return neutral_shift(alpha, direction, neutral_forms, strength=self.strength)
+
+    def replacements(
+        self,
+        counterparts: Bool[Tensor, "rows tokens"],  # noqa: ARG002
+        neutral_forms: Bool[Tensor, "rows tokens"],
+    ) -> Bool[Tensor, "rows tokens"] | None:
+        """The drafted word's neutral forms, where ``replace`` is on."""
+        return neutral_forms if self.replace else None
 
 
 def _check(strength: float, threshold: float) -> None:

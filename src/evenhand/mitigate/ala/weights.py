@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _FORMAT = "evenhand-token-weights-1"
+_MASKS = ("neutral_forms", "counterparts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class TokenWeights:
         token_ids: Unique, ascending vocabulary ids: the groups' tokens and their neutral forms.
         direction: In [-1, 1]; positive for the first declared group, negative for the second, 0 for neutral forms.
         neutral_forms: Row t marks the tokens, of direction 0, that can neutrally stand in the place of token t.
+        counterparts: Row t marks the tokens, of the other group, that stand in the place of token t.
         tokenizer: Hash of the tokenizer the ids belong to.
         left_out: Words that are not one token in this tokenizer.
     """
@@ -54,12 +56,13 @@ class TokenWeights:
     token_ids: Int[Tensor, " tokens"]
     direction: Float[Tensor, " tokens"]
     neutral_forms: Bool[Tensor, "tokens tokens"]
+    counterparts: Bool[Tensor, "tokens tokens"]
     tokenizer: str
     left_out: tuple[str, ...]
 
     def to(self, device: torch.device) -> "TokenWeights":
         """The same weights with their tensors on a device."""
-        moved = {name: getattr(self, name).to(device) for name in ("token_ids", "direction", "neutral_forms")}
+        moved = {name: getattr(self, name).to(device) for name in ("token_ids", "direction", *_MASKS)}
         return replace(self, **moved)
 
 
@@ -93,28 +96,34 @@ def weights_from_words(attribute: Attribute, tokenizer: "PreTrainedTokenizerBase
         for word, tokens in found.items():
             for token in tokens:
                 pieces[token], word_of[token] = sign[group], word
-    forms = {form: _one_token_forms(form, tokenizer) for form in _forms(attribute)}
-    ids = sorted({*pieces, *(token for found in forms.values() for token in found)})
+    neutral = {form for forms in attribute.neutral_forms.values() for form in forms}
+    places = {word: _one_token_forms(word, tokenizer) for word in {*word_of.values(), *neutral}}
+    ids = sorted({*pieces, *(token for word in neutral for token in places[word])})
     index = {token: i for i, token in enumerate(ids)}
-    allowed = torch.zeros(len(ids), len(ids), dtype=torch.bool)
+    masks = {name: torch.zeros(len(ids), len(ids), dtype=torch.bool) for name in _MASKS}
     for token, word in word_of.items():
-        spelling = _one_token_forms(word, tokenizer)[token]
-        for form in attribute.neutral_forms.get(word, ()):
-            for other, other_spelling in forms[form].items():
-                # A group's own word is never a neutral form, so that no group's token can gain.
-                allowed[index[token], index[other]] |= spelling == other_spelling and other not in pieces
+        forms, other_word = attribute.neutral_forms.get(word, ()), attribute.counterparts.get(word)
+        neutral_tokens = [found for form in forms for found in _as(word, token, form, places)]
+        stand_ins = {
+            # A group's own word is never a neutral form, so that no group's token can gain.
+            "neutral_forms": [found for found in neutral_tokens if found not in pieces],
+            "counterparts": [] if other_word is None else _as(word, token, other_word, places),
+        }
+        for name, others in stand_ins.items():
+            masks[name][index[token], [index[other] for other in others]] = True
     return TokenWeights(
         attribute=attribute.name,
         token_ids=torch.tensor(ids),
         direction=torch.tensor([pieces.get(token, 0.0) for token in ids]),
-        neutral_forms=allowed,
+        **masks,
         tokenizer=tokenizer_hash(tokenizer),
         left_out=tuple(left_out),
     )
 
 
-def _forms(attribute: Attribute) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(form for forms in attribute.neutral_forms.values() for form in forms))
+def _as(word: str, token: int, other: str, places: Mapping[str, Mapping[int, str]]) -> list[int]:
+    """The tokens of another word that are spelt as this word's token is: same case, same place in a text."""
+    return [found for found, spelling in places.get(other, {}).items() if spelling == places[word][token]]
 
 
 def _one_token_forms(word: str, tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
@@ -138,7 +147,7 @@ def save_weights(weights: TokenWeights, path: Path) -> None:
     tensors = {
         "token_ids": weights.token_ids.to(torch.int64).contiguous(),
         "direction": weights.direction.float().contiguous(),
-        "neutral_forms": weights.neutral_forms.to(torch.uint8).contiguous(),
+        **{name: getattr(weights, name).to(torch.uint8).contiguous() for name in _MASKS},
     }
     metadata = {
         "format": _FORMAT,
@@ -162,7 +171,7 @@ def load_weights(path: Path, tokenizer: "PreTrainedTokenizerBase") -> TokenWeigh
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (SafetensorError, OSError) as error:
         raise ArtefactError(f"{path.name}: {error}; give a file written by evenhand's save_weights.") from error
-    if metadata.get("format") != _FORMAT or set(tensors) != {"token_ids", "direction", "neutral_forms"}:
+    if metadata.get("format") != _FORMAT or set(tensors) != {"token_ids", "direction", *_MASKS}:
         raise ArtefactError(
             f"{path.name}: format {metadata.get('format')!r} with {sorted(tensors)}; allowed: {_FORMAT!r}."
         )
@@ -172,6 +181,7 @@ def load_weights(path: Path, tokenizer: "PreTrainedTokenizerBase") -> TokenWeigh
         token_ids=tensors["token_ids"],
         direction=tensors["direction"],
         neutral_forms=tensors["neutral_forms"].bool(),
+        counterparts=tensors["counterparts"].bool(),
         tokenizer=metadata.get("tokenizer", ""),
         left_out=_left_out(metadata, path.name),
     )
@@ -179,18 +189,23 @@ def load_weights(path: Path, tokenizer: "PreTrainedTokenizerBase") -> TokenWeigh
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], name: str) -> None:
-    ids, direction, forms = tensors["token_ids"], tensors["direction"], tensors["neutral_forms"]
-    tokens, kinds = ids.numel(), (ids.dtype, direction.dtype, forms.dtype)
-    if kinds != (torch.int64, torch.float32, torch.uint8):
-        raise ArtefactError(f"{name}: got {kinds}; allowed: int64, float32 and uint8; make it again.")
-    if not tokens or (ids.shape, direction.shape, forms.shape) != ((tokens,), (tokens,), (tokens, tokens)):
-        raise ArtefactError(f"{name}: shapes {ids.shape}, {direction.shape}, {forms.shape} do not agree, or are empty.")
+    ids, direction = tensors["token_ids"], tensors["direction"]
+    forms, others = (tensors[mask] for mask in _MASKS)
+    kinds = (ids.dtype, direction.dtype, forms.dtype, others.dtype)
+    if kinds != (torch.int64, torch.float32, torch.uint8, torch.uint8):
+        raise ArtefactError(f"{name}: got {kinds}; allowed: int64, float32 and twice uint8; make it again.")
+    tokens = ids.numel()
+    shapes = (ids.shape, direction.shape, forms.shape, others.shape)
+    if not tokens or shapes != ((tokens,), (tokens,), (tokens, tokens), (tokens, tokens)):
+        raise ArtefactError(f"{name}: shapes {shapes} do not agree, or are empty.")
     if not bool(torch.isfinite(direction).all()) or float(direction.abs().max()) > 1:
         raise ArtefactError(f"{name}: direction holds NaN, infinity or |weight| > 1; make it again.")
     if not bool((ids[1:] > ids[:-1]).all()) or int(ids[0]) < 0:
         raise ArtefactError(f"{name}: token ids are not ascending and unique; make it again.")
     if bool(forms[:, direction != 0].any()):
         raise ArtefactError(f"{name}: a group's own token stands as a neutral form; make it again.")
+    if bool(((direction[:, None] * direction >= 0) & others.bool()).any()):
+        raise ArtefactError(f"{name}: a counterpart is not of the other group; make it again.")
 
 
 def _left_out(metadata: Mapping[str, str], name: str) -> tuple[str, ...]:
