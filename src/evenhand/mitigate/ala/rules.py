@@ -6,7 +6,7 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -15,6 +15,8 @@ from evenhand.errors import BadInputError
 from evenhand.mitigate.ala.kernel import align_shift, neutral_shift, paper_shift
 
 __all__ = ["AlignRule", "NeutralRule", "PaperRule", "Rule"]
+
+StandIns = Literal["counterparts", "neutral_forms"]
 
 STRONGEST = 100.0
 """Nats; beyond it a shift is a ban, and half-precision logits overflow."""
@@ -26,12 +28,24 @@ class Rule(Protocol):
 
     Attributes:
         needs_claim: Whether a row without a claim of its picture is left alone.
+        stand_ins: Which tokens may stand in a drafted one's place: a field of ``TokenWeights``.
+        replace: Whether a drafted word that is taken back must become one of its stand-ins.
         threshold: tau; a token opens the gate where its absolute direction reaches it.
     """
 
     @property
     def needs_claim(self) -> bool:
         """Whether a row without a claim of its picture is left alone."""
+        ...
+
+    @property
+    def stand_ins(self) -> StandIns:
+        """Which tokens may stand in a drafted one's place: a field of ``TokenWeights``."""
+        ...
+
+    @property
+    def replace(self) -> bool:
+        """Whether a drafted word that is taken back must become one of its stand-ins."""
         ...
 
     @property
@@ -44,15 +58,9 @@ class Rule(Protocol):
         alpha: Float[Tensor, " rows"],
         s: Float[Tensor, " rows"],
         direction: Float[Tensor, " tokens"],
-        neutral_forms: Float[Tensor, "rows tokens"],
+        stand_ins: Bool[Tensor, "rows tokens"],
     ) -> Float[Tensor, "rows tokens"]:
         """Nats to add per row and listed token."""
-        ...
-
-    def replacements(
-        self, counterparts: Bool[Tensor, "rows tokens"], neutral_forms: Bool[Tensor, "rows tokens"]
-    ) -> Bool[Tensor, "rows tokens"] | None:
-        """The tokens that must stand in a drafted token's place once it is taken back; None where any may."""
         ...
 
 
@@ -61,6 +69,8 @@ class PaperRule:
     """The published update: ``-strength (alpha - s) direction`` wherever the gate opens (ALA, lambda 2, tau 0.1)."""
 
     needs_claim: ClassVar[bool] = True
+    stand_ins: ClassVar[StandIns] = "counterparts"
+    replace: ClassVar[bool] = False
     strength: float = 2.0
     threshold: float = 0.1
 
@@ -72,17 +82,10 @@ class PaperRule:
         alpha: Float[Tensor, " rows"],
         s: Float[Tensor, " rows"],
         direction: Float[Tensor, " tokens"],
-        neutral_forms: Float[Tensor, "rows tokens"],  # noqa: ARG002
+        stand_ins: Bool[Tensor, "rows tokens"],  # noqa: ARG002
     ) -> Float[Tensor, "rows tokens"]:
         """See ``kernel.paper_shift``."""
         return paper_shift(alpha, s, direction, strength=self.strength)
-
-    def replacements(
-        self,
-        counterparts: Bool[Tensor, "rows tokens"],
-        neutral_forms: Bool[Tensor, "rows tokens"],
-    ) -> None:
-        """None: the published update has a fixed strength."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class AlignRule:
     """
 
     needs_claim: ClassVar[bool] = True
+    stand_ins: ClassVar[StandIns] = "counterparts"
     strength: float = 6.0
     threshold: float = 0.1
     margin: float = 0.0
@@ -108,18 +112,10 @@ class AlignRule:
         alpha: Float[Tensor, " rows"],
         s: Float[Tensor, " rows"],
         direction: Float[Tensor, " tokens"],
-        neutral_forms: Float[Tensor, "rows tokens"],  # noqa: ARG002
+        stand_ins: Bool[Tensor, "rows tokens"],  # noqa: ARG002
     ) -> Float[Tensor, "rows tokens"]:
         """See ``kernel.align_shift``."""
         return align_shift(alpha, s, direction, strength=self.strength, margin=self.margin)
-
-    def replacements(
-        self,
-        counterparts: Bool[Tensor, "rows tokens"],
-        neutral_forms: Bool[Tensor, "rows tokens"],  # noqa: ARG002
-    ) -> Bool[Tensor, "rows tokens"] | None:
-        """The drafted word's counterpart, where ``replace`` is on."""
-        return counterparts if self.replace else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +126,7 @@ class NeutralRule:
     """
 
     needs_claim: ClassVar[bool] = False
+    stand_ins: ClassVar[StandIns] = "neutral_forms"
     strength: float = 6.0
     threshold: float = 0.1
     replace: bool = True
@@ -142,18 +139,10 @@ class NeutralRule:
         alpha: Float[Tensor, " rows"],
         s: Float[Tensor, " rows"],  # noqa: ARG002
         direction: Float[Tensor, " tokens"],
-        neutral_forms: Float[Tensor, "rows tokens"],
+        stand_ins: Bool[Tensor, "rows tokens"],
     ) -> Float[Tensor, "rows tokens"]:
         """See ``kernel.neutral_shift``."""
-        return neutral_shift(alpha, direction, neutral_forms, strength=self.strength)
-
-    def replacements(
-        self,
-        counterparts: Bool[Tensor, "rows tokens"],  # noqa: ARG002
-        neutral_forms: Bool[Tensor, "rows tokens"],
-    ) -> Bool[Tensor, "rows tokens"] | None:
-        """The drafted word's neutral forms, where ``replace`` is on."""
-        return neutral_forms if self.replace else None
+        return neutral_shift(alpha, direction, stand_ins.to(alpha.dtype), strength=self.strength)
 
 
 def _check(strength: float, threshold: float) -> None:

@@ -142,4 +142,4 @@ class WordScorer:
             carried = torch.where(token_ids[place] == written, direction[place], 0.0)
             age = torch.arange(length, 0, -1, device=written.device, dtype=carried.dtype)
             score = score + (carried * self.decay**age).sum(dim=1)
-        return torch.tanh(self.log_odds * score / 2)
+        return torch.tanh(score * (self.log_odds / 2))
