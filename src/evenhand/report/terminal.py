@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,7 @@ _LENGTH = 60
 
 
 def estimates_table(runs: Sequence[Scored]) -> Table:
-    """Names down, runs across; in a cell the value, its interval, the number of units and the floor."""
+    """Names down, runs across; in a cell the value, its interval, the number of units and a floor above 0."""
     return _table([(run.run, run.estimates) for run in runs], title="Estimates")
 
 
@@ -26,10 +27,10 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def _table(columns: Sequence[tuple[str, Sequence[Estimate]]], *, title: str) -> Table:
-    table = Table(title=Text(title), title_justify="left", pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", pad_edge=False, box=SIMPLE_HEAD)
     table.add_column("")
     for heading, _ in columns:
-        table.add_column(Text(cut_text(heading, _LENGTH)), justify="right")
+        table.add_column(Text(cut_text(heading, _LENGTH)), justify="right", no_wrap=True)
     names = dict.fromkeys(estimate.name for _, estimates in columns for estimate in estimates)
     for name in names:
         found = [{e.name: e for e in estimates}.get(name) for _, estimates in columns]
@@ -44,7 +45,8 @@ def _cell(estimate: Estimate | None) -> Text:
     low, high = (show_number(end, f"{form}-bare") for end in (estimate.low, estimate.high))
     plural = "" if estimate.n == 1 else "s"
     units = f"{show_number(estimate.n, 'count')} {cut_text(estimate.unit, _LENGTH)}{plural}"
-    floor = f" · floor {show_number(estimate.floor, form)}" if math.isfinite(estimate.floor) else ""
+    has_floor = math.isfinite(estimate.floor) and estimate.floor != 0 and form != "ratio"
+    floor = f" · floor {show_number(estimate.floor, form)}" if has_floor else ""
     cell = Text(f"{show_number(estimate.value, form)} [{low}, {high}]")
     cell.append(f"\n{units}{floor}", style="dim")
     return cell
@@ -57,7 +59,7 @@ def changes_table(comparison: Comparison, *, rows: int = 20) -> Table:
         f"{counts['captions_changed']} of {counts['captions']} captions changed; "
         f"{counts['changes_elsewhere']} of {counts['changes']} changes lie elsewhere than a corrected word"
     )
-    table = Table(title=Text(title), title_justify="left", pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", pad_edge=False, box=SIMPLE_HEAD)
     for heading in ("before", "after"):
         table.add_column(heading)
     for heading in ("times", "reached"):
