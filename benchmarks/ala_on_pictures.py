@@ -29,7 +29,7 @@ def variants() -> dict[str, Ala | None]:
         attribute,
         rule=AlignRule(replace=False),
         scorer=WordScorer(),
-        signal=FaceSignal(FaceReader()),
+        signal=FaceSignal(FaceReader(), attribute),
         continuation="draft",
     )
     return {

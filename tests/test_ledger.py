@@ -530,7 +530,7 @@ def test_killed_three_times_then_resumed_equals_uninterrupted(tmp_path):
         counts.append(len(found))
     assert counts == sorted(set(counts))
     assert counts[-1] < 80
-    (tmp_path / "killed" / ".tmp-samples-99999.parquet-0").write_bytes(b"half")
+    (tmp_path / "killed" / ".tmp-samples-99999.parquet-0123abcd").write_bytes(b"half")
     draw(tmp_path / "killed")
     assert Ledger.open(tmp_path / "killed").samples() == expected
     assert not [name for name in contents(tmp_path / "killed") if name.startswith(".tmp-")]

@@ -114,6 +114,8 @@ class Ledger:
         name = f"run-{sha256_of(cleaned)[:12]}" if run is None else utf8(run)
         place = RunFolder(folder)
         place.refuse_foreign()
+        if MANIFEST in place.names():
+            _read_manifest(place)  # a manifest that is not ours is refused before anything is touched
         place.take_lock()
         try:
             place.refuse_foreign()

@@ -6,12 +6,13 @@ and comparing (``compare``) only read it, so every number can be recomputed from
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 from evenhand.attributes import attribute_from_settings, load_attribute, measuring_settings
 from evenhand.classify.words import WordClassifier
-from evenhand.errors import BadInputError
+from evenhand.errors import BadInputError, MissingExtraError
 from evenhand.execute.local import run_locally
 from evenhand.ledger import Ledger, seed_of
 from evenhand.metrics.changes import count_changes, word_changes
@@ -66,8 +67,8 @@ def audit(
             mitigate = None
         elif mitigate not in names_of_mitigations:
             load("mitigations", mitigate)  # raises, with near misses
-    asked = _model(model)
     intervention = _intervention(mitigate, declared)
+    asked = _model(model)
     run = f"{probe}-{seed}"
     settings = {
         "model": {"name": asked.name, "revision": asked.revision},
@@ -114,6 +115,7 @@ def score(run: str | Path, *, level: float = 0.95) -> Scored:
         labels=labels,
         estimates=estimates,
         counts=_counts(prompts, samples, labels, attribute),
+        prompts_sha256=str(ledger.manifest["prompts_sha256"]),
     )
 
 
@@ -125,9 +127,8 @@ def compare(before: Scored, after: Scored, *, level: float = 0.95) -> Comparison
     Raises:
         BadInputError: The runs do not share their attribute and prompts.
     """
-    if before.attribute != after.attribute or [(p.id, p.facts) for p in before.prompts] != [
-        (p.id, p.facts) for p in after.prompts
-    ]:
+    same_words = before.settings["attribute"] == after.settings["attribute"]
+    if not same_words or before.prompts_sha256 != after.prompts_sha256:
         raise BadInputError(
             f"runs {before.run!r} and {after.run!r} do not ask the same prompts about the same attribute; "
             "compare runs made from the same data."
@@ -182,6 +183,9 @@ def _model(model: str | TextModel) -> TextModel:
 
 def _intervention(mitigate: str | Intervention | None, attribute: Attribute) -> Intervention | None:
     if isinstance(mitigate, str):
+        for package in ("torch", "transformers"):
+            if find_spec(package) is None:
+                raise MissingExtraError(package, "hf")
         return cast(Callable[[Attribute], Intervention], load("mitigations", mitigate))(attribute)
     if mitigate is not None and not isinstance(mitigate, Intervention):
         raise BadInputError(
@@ -244,7 +248,12 @@ def _counts(
     said = Counter(_said(label) for label in labels)
     declared = Counter(prompt.facts[attribute.name] for prompt in prompts)
     claims = Counter(sample.claim.reason.replace(" ", "_") for sample in samples if sample.claim is not None)
-    counts = {"pictures": len(prompts), "answers": len(samples), "errors": said["error"]}
+    counts = {
+        "pictures": len(prompts),
+        "answers": len(samples),
+        "unanswered": len(prompts) - len(samples),
+        "errors": said["error"],
+    }
     counts |= {f"declared_{group}": declared[group] for group in attribute.groups}
     counts |= {f"said_{what}": said[what] for what in (*attribute.groups, "both", "neutral", "none")}
     counts |= {f"claim_{reason}": number for reason, number in sorted(claims.items())}

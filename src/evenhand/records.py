@@ -214,6 +214,7 @@ class Scored:
         labels: One per sample, same order.
         estimates: In the order they are shown.
         counts: Named counts, for example ``pictures``, ``errors``, ``said_both``.
+        prompts_sha256: Of the prompts, their pictures' bytes included; runs with another one cannot be paired.
     """
 
     run: str
@@ -225,6 +226,7 @@ class Scored:
     labels: tuple[Label, ...]
     estimates: tuple[Estimate, ...]
     counts: Mapping[str, int]
+    prompts_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ PROMPTS = "prompts.parquet"
 _SHARD = re.compile(r"samples-(\d{5,9})\.parquet")
 _LOCK = ".lock"
 _TEMPORARY = ".tmp-"
+_HALF_WRITTEN = re.compile(r"\.tmp-(manifest\.json|prompts\.parquet|samples-\d+\.parquet)-[0-9a-f]{8}")
 _Content = TypeVar("_Content")
 
 
@@ -88,7 +89,7 @@ class RunFolder:
             LedgerError: It holds files and no manifest.
         """
         names = self.names()
-        foreign = [name for name in names if name != _LOCK and not name.startswith(_TEMPORARY)]
+        foreign = [name for name in names if name != _LOCK and not _HALF_WRITTEN.fullmatch(name)]
         if foreign and MANIFEST not in names:
             raise LedgerError(
                 f"{self.root!r} is not a run folder: it holds {foreign[0]!r} and no {MANIFEST}; "
@@ -122,7 +123,7 @@ class RunFolder:
         """Remove what a killed writer left half written; only the holder of the lock may."""
         with self._explained("clean"):
             for name in self.names():
-                if name.startswith(_TEMPORARY):
+                if _HALF_WRITTEN.fullmatch(name):
                     self._files.rm_file(f"{self.root}/{name}")
 
     def read(self, name: str) -> bytes:

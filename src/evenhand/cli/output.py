@@ -50,9 +50,17 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=notes) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, wanted: progress.update(task, completed=done, total=wanted)
+    progress = Progress(*columns, console=notes)
+    task = progress.add_task(what, total=None)
+
+    def show(done: int, wanted: int) -> None:
+        progress.start()  # not before the first answer can be waited for: an error before it stands alone
+        progress.update(task, completed=done, total=wanted)
+
+    try:
+        yield show
+    finally:
+        progress.stop()
 
 
 def print_json(value: object) -> None:

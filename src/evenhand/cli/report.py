@@ -7,6 +7,7 @@ import typer
 
 from evenhand.cli.output import notes, print_json, work_silently
 from evenhand.errors import BadInputError
+from evenhand.ledger import Ledger
 from evenhand.records import Comparison, Scored
 
 __all__ = ["find_runs", "report_command", "score_and_compare"]
@@ -42,7 +43,7 @@ def report_command(
 
 
 def find_runs(given: list[Path]) -> list[Path]:
-    """The run folders themselves, or those inside one folder: the plain run first, then by name.
+    """The run folders themselves, or those inside one folder: runs without mitigation first, then by name.
 
     Raises:
         BadInputError: No run folder is there.
@@ -55,8 +56,12 @@ def find_runs(given: list[Path]) -> list[Path]:
         inside = sorted(child.parent for child in path.glob("*/manifest.json"))
         if not inside:
             raise BadInputError(f"{str(path)!r} is no run folder and holds none; make one with evenhand audit.")
-        found += sorted(inside, key=lambda folder: (folder.name != "plain", folder.name))
+        found += sorted(inside, key=lambda folder: (_is_mitigated(folder), folder.name))
     return found
+
+
+def _is_mitigated(folder: Path) -> bool:
+    return Ledger.open(folder).settings["mitigation"] is not None
 
 
 def score_and_compare(folders: list[Path]) -> tuple[list[Scored], list[Comparison]]:

@@ -276,15 +276,19 @@ def _language_model(lm: str, tokenizer: str, dtype: torch.dtype) -> tuple[Any, A
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        return (
-            AutoModelForCausalLM.from_pretrained(lm, dtype=dtype, use_safetensors=True, trust_remote_code=False),
-            AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False),
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            lm, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
+        words: Any = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
     except (OSError, ValueError, SafetensorError) as error:
         raise ArtefactError(
             f"no language model in {lm!r}, or no tokenizer in {tokenizer!r}; give folders with config.json and "
             f"safetensors (a pickle is never read), or hub ids that can be reached: {error}"
         ) from error
+    for name, value in model.named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            raise ArtefactError(f"{lm!r}: {name} holds NaN or infinity; get the language model again.")
+    return model, words
 
 
 def _resolve(source: str, folder: Path) -> str:

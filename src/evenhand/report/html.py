@@ -81,7 +81,7 @@ class _Card:
     rank: int
 
 
-def write_report(runs: Sequence[Scored], comparisons: Sequence[Comparison], out: Path, *, title: str) -> Path:
+def write_report(runs: Sequence[Scored], comparisons: Sequence[Comparison], out: str | Path, *, title: str) -> Path:
     """Write ``report.html`` and ``report.json`` into a folder, each whole or not at all.
 
     Args:
@@ -98,6 +98,7 @@ def write_report(runs: Sequence[Scored], comparisons: Sequence[Comparison], out:
     """
     page = render_report(runs, comparisons, title=title)
     numbers = json.dumps(report_as_dict(runs, comparisons, title=title), ensure_ascii=False, allow_nan=False, indent=1)
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     _replace(out / "report.json", numbers + "\n")
     _replace(out / "report.html", page)

@@ -6,6 +6,7 @@ written out in Python here.
 
 # ruff: noqa: S106  (special tokens are not passwords)
 
+from dataclasses import replace
 from math import inf, nan, tanh
 from typing import ClassVar
 
@@ -433,3 +434,28 @@ def test_the_signals_error_leaves_generate(model, weights, tokenizer):
         model.generate(
             torch.tensor([ROWS[0]]), max_new_tokens=40, do_sample=False, pad_token_id=1, logits_processor=[hook]
         )
+
+
+def test_a_word_without_a_stand_in_is_left_alone(tokenizer, weights):
+    # "he" has no counterpart here and no neutral form: taking it back would leave its place to any other word.
+    place = weights.token_ids.tolist().index(HE)
+    lonely = replace(
+        weights,
+        counterparts=weights.counterparts.clone().index_fill_(0, torch.tensor([place]), False),
+        neutral_forms=weights.neutral_forms.clone().index_fill_(0, torch.tensor([place]), False),
+    )
+    scores = torch.zeros(1, VOCABULARY)
+    scores[0, HE] = 5.0
+    hook = AlaLogitsProcessor(lonely, WordScorer(), AlignRule(), GivenSignal(-1.0), openers(1), tokenizer)
+    assert hook(torch.empty(1, 0, dtype=torch.long), scores) is scores
+
+
+def test_a_word_without_a_counterpart_becomes_neutral(tokenizer, weights):
+    place = weights.token_ids.tolist().index(HE)
+    only_neutral = replace(
+        weights, counterparts=weights.counterparts.clone().index_fill_(0, torch.tensor([place]), False)
+    )
+    scores = torch.zeros(1, VOCABULARY)
+    scores[0, HE], scores[0, WOMAN], scores[0, THEY] = 20.0, 19.0, 1.0
+    hook = AlaLogitsProcessor(only_neutral, WordScorer(), AlignRule(), GivenSignal(-1.0), openers(1), tokenizer)
+    assert int(hook(torch.empty(1, 0, dtype=torch.long), scores).argmax()) == THEY

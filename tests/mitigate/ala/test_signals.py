@@ -1,15 +1,19 @@
 """What the text carries and what it should, by hand; and what the signals refuse."""
 
 import json
+from dataclasses import replace
 from math import inf, nan, tanh
 
 import pytest
 import torch
 from PIL import Image
 
+from evenhand.attributes import load_attribute
 from evenhand.classify.faces import Face, FaceReader
 from evenhand.errors import BadInputError
 from evenhand.mitigate.ala.signals import FaceSignal, GivenSignal, WordScorer
+
+GENDER = load_attribute("gender")
 
 # Listed tokens: 3 and 8 of the first group, 5 of the second, 9 neutral.
 IDS = torch.tensor([3, 5, 8, 9])
@@ -111,7 +115,7 @@ class FixedReader(FaceReader):
     ],
 )
 def test_face_signal(faces, certain, s, reason):
-    signal = FaceSignal(FixedReader(*faces), certain=certain)
+    signal = FaceSignal(FixedReader(*faces), GENDER, certain=certain)
     claim = signal.claim(lambda: Image.new("RGB", (10, 10)))
     assert claim.s == (s if s is None else pytest.approx(s))
     assert (claim.reason, claim.faces) == (reason, len(faces))
@@ -120,9 +124,18 @@ def test_face_signal(faces, certain, s, reason):
 @pytest.mark.parametrize("certain", [nan, inf, -0.1, 1.0])
 def test_abstain_band_refused(certain):
     with pytest.raises(BadInputError, match="certain"):
-        FaceSignal(FixedReader(), certain=certain)
+        FaceSignal(FixedReader(), GENDER, certain=certain)
 
 
-@pytest.mark.parametrize("signal", [WordScorer(decay=0.5), GivenSignal(0.25), FaceSignal(FixedReader())])
+@pytest.mark.parametrize("signal", [WordScorer(decay=0.5), GivenSignal(0.25), FaceSignal(FixedReader(), GENDER)])
 def test_settings_are_json(signal):
     assert json.loads(json.dumps(signal.settings)) == dict(signal.settings)
+
+
+def test_the_sign_follows_the_attribute_and_foreign_groups_are_refused():
+    # A face read as male with .99: s is positive where male is declared first, negative where it is second.
+    swapped = replace(GENDER, groups=("female", "male"))
+    said = [FaceSignal(FixedReader(("male", 0.99)), attribute).claim(lambda: None).s for attribute in (GENDER, swapped)]
+    assert said == pytest.approx([0.98, -0.98])
+    with pytest.raises(BadInputError, match="young"):
+        FaceSignal(FixedReader(), replace(GENDER, name="age", groups=("young", "old")))

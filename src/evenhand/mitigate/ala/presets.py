@@ -109,12 +109,13 @@ def paper(
     The text classifier is a word list over the whole answer, s is ``2 P(male) - 1`` of the faces found; a picture
     without a face has no s, and is left alone.
     """
+    attribute = attribute or load_attribute("gender")
     return Ala(
         "paper",
-        attribute or load_attribute("gender"),
+        attribute,
         rule=PaperRule(strength=strength, threshold=threshold),
         scorer=WordScorer(decay=1.0),
-        signal=signal or FaceSignal(FaceReader(), certain=0.0),
+        signal=signal or FaceSignal(FaceReader(), attribute, certain=0.0),
         continuation="emitted",
     )
 
@@ -134,12 +135,13 @@ def align(
         strength: Nats a fully contradicting word loses, and its opposite gains.
         continuation: ``draft`` keeps the rest of the answer; ``emitted`` lets the model go on from the new word.
     """
+    attribute = attribute or load_attribute("gender")
     return Ala(
         "align",
-        attribute or load_attribute("gender"),
+        attribute,
         rule=AlignRule(strength=strength),
         scorer=WordScorer(decay=0.0),
-        signal=signal or FaceSignal(FaceReader()),
+        signal=signal or FaceSignal(FaceReader(), attribute),
         continuation=continuation,
     )
 

@@ -75,7 +75,10 @@ class AlaLogitsProcessor(LogitsProcessor):
             raise BadInputError(f"{type(rule).__name__} needs a picture signal; give one, for example FaceSignal.")
         self._weights, self._scorer, self._rule, self._signal = weights, scorer, rule, signal
         self._pictures, self._tokenizer = pictures, tokenizer
-        self._gate_places = (weights.direction.abs() >= rule.threshold).nonzero()[:, 0]
+        self._stand_ins = _stand_ins(weights, rule)
+        gates = weights.direction.abs() >= rule.threshold
+        # A word that must be replaced and has no stand-in in this tokenizer is left alone.
+        self._gate_places = (gates & self._stand_ins.any(dim=1) if rule.replace else gates).nonzero()[:, 0]
         if not len(self._gate_places):
             raise BadInputError(f"threshold {rule.threshold} leaves no token that could open the gate; lower it.")
         self._gate_ids = weights.token_ids[self._gate_places]
@@ -87,6 +90,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._unasked = torch.full((len(pictures),), rule.needs_claim)
         self._still_to_ask = rule.needs_claim
         self._prompt_length: int | None = None
+        self._length = 0
         self._steps: list[_Step] = []
 
     def __call__(
@@ -100,7 +104,8 @@ class AlaLogitsProcessor(LogitsProcessor):
         """
         if self._prompt_length is None:
             self._prompt_length = self._begin(input_ids, scores)
-        if input_ids.shape[1] < self._prompt_length + (self._steps[-1].position if self._steps else 0):
+        length, self._length = self._length, input_ids.shape[1]
+        if self._length < length:
             raise BadInputError("this hook has already answered a batch; start a fresh one for every generate call.")
         gate = open_gate(scores, self._gate_ids)
         on_cpu = scores.device.type == "cpu"
@@ -113,7 +118,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         acted, drafted = gate.opened & self._may_act, self._gate_places[gate.scores.argmax(dim=1)]
         written = input_ids[:, self._prompt_length :]
         alpha = self._scorer.alpha(written, drafted, weights.token_ids, weights.direction)
-        stand_ins = getattr(weights, rule.stand_ins)[drafted]
+        stand_ins = self._stand_ins[drafted]
         shift = rule.shift(alpha, self._s, weights.direction, stand_ins)
         shift = torch.where(acted[:, None], shift, 0.0)
         if rule.replace:
@@ -164,7 +169,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         if device.type != "cpu":
             self._ask(self._unasked)
             self._weights, self._gate_ids = self._weights.to(device), self._gate_ids.to(device)
-            self._gate_places = self._gate_places.to(device)
+            self._gate_places, self._stand_ins = self._gate_places.to(device), self._stand_ins.to(device)
             self._s, self._may_act = self._s.to(device), self._may_act.to(device)
         return input_ids.shape[1]
 
@@ -202,6 +207,12 @@ class AlaLogitsProcessor(LogitsProcessor):
             shift_drafted=float(step.shift[row, drafted]),
             shift_emitted=0.0 if index is None else float(step.shift[row, index]),
         )
+
+
+def _stand_ins(weights: TokenWeights, rule: Rule) -> Bool[Tensor, "tokens tokens"]:
+    """The tokens that may stand in each token's place: what the rule names, or neutral forms where it has none."""
+    named: Tensor = getattr(weights, rule.stand_ins)
+    return torch.where(named.any(dim=1, keepdim=True), named, weights.neutral_forms)
 
 
 def _span(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], position: int) -> tuple[int, int]:

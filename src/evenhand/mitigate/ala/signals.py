@@ -16,7 +16,7 @@ from torch import Tensor
 
 from evenhand.classify.faces import FaceReader
 from evenhand.errors import BadInputError
-from evenhand.records import Claim
+from evenhand.records import Attribute, Claim
 
 __all__ = ["FaceSignal", "GivenSignal", "PictureSignal", "WordScorer"]
 
@@ -68,13 +68,19 @@ class FaceSignal:
 
     Args:
         reader: Finds and reads faces.
+        attribute: Its groups are the reader's; s is positive for the first.
         certain: The abstain band, in [0, 1).
     """
 
-    def __init__(self, reader: FaceReader, *, certain: float = 0.4) -> None:
+    def __init__(self, reader: FaceReader, attribute: Attribute, *, certain: float = 0.4) -> None:
         if not isfinite(certain) or not 0 <= certain < 1:
             raise BadInputError(f"certain: got {certain}; allowed: a number in [0, 1).")
-        self._reader, self._certain = reader, certain
+        if set(attribute.groups) != set(reader.groups):
+            raise BadInputError(
+                f"attribute {attribute.name!r} has the groups {', '.join(attribute.groups)}; {reader.name} reads "
+                f"{', '.join(reader.groups)} in a face; give another signal, or use neutral."
+            )
+        self._reader, self._certain, self._first = reader, certain, attribute.groups[0]
         self.settings: Mapping[str, object] = {
             "kind": "faces",
             "reader": reader.name,
@@ -92,7 +98,7 @@ class FaceSignal:
         size = 2 * min(face.confidence for face in faces) - 1
         if size < self._certain:
             return Claim(None, "uncertain", len(faces))
-        s = size if faces[0].group == self._reader.groups[0] else -size
+        s = size if faces[0].group == self._first else -size
         return Claim(round(s, 6), "faces agree", len(faces))
 
 
