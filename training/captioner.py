@@ -8,7 +8,7 @@ noise and, for half of the rows, after the embedding was pulled onto a memory of
 In training the memory holds all captions that mention a person; the one that ships holds those that are about one
 person from the start, and its softmax is sharper: with the first, every other caption named no person at all.
 
-Run (25 minutes on 2 quiet cores with bfloat16 instructions, 8 GB of memory):
+Run (the shipped mapper took 40 minutes on 2 busy cores with bfloat16 instructions, and 8 GB of memory):
 
     pip install -c constraints.txt '.[training]'
     python training/captioner.py --captions coco_val2017_captions_gender.csv --out src/evenhand/models/weights/captioner

@@ -45,8 +45,8 @@ class _Step:
 class AlaLogitsProcessor(LogitsProcessor):
     """Shifts one batch's logits by a rule.
 
-    Made for greedy decoding and for sampling without beams: beam search hands over log-probabilities of reordered
-    rows. Make a fresh one for every batch.
+    Made for greedy decoding. Under sampling the gate still looks at the most likely token; beam search reorders rows
+    and is not supported. Make a fresh one for every batch.
 
     Args:
         weights: Tokens that may move.

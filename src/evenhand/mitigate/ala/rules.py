@@ -92,7 +92,8 @@ class PaperRule:
 class AlignRule:
     """Acts only on contradiction, and leaves a row alone whose picture makes no claim.
 
-    With ``replace`` a word that is taken back always becomes its counterpart (see ``kernel.lift_replacements``).
+    With ``replace`` a word that is taken back becomes its counterpart, or a neutral form where it has none (see
+    ``kernel.lift_replacements``); a word with neither is left alone.
     """
 
     needs_claim: ClassVar[bool] = True
@@ -122,7 +123,7 @@ class AlignRule:
 class NeutralRule:
     """Weakens every group's words and strengthens the neutral forms of the drafted one.
 
-    With ``replace`` a word that is taken back always becomes one of its neutral forms, where it has any.
+    With ``replace`` a word that is taken back becomes one of its neutral forms; a word without any is left alone.
     """
 
     needs_claim: ClassVar[bool] = False
