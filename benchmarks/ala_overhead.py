@@ -27,7 +27,7 @@ from rich.table import Table
 
 from evenhand.attributes import load_attribute
 from evenhand.mitigate.ala.presets import align
-from evenhand.mitigate.ala.signals import GivenSignal
+from evenhand.mitigate.ala.picture.given import GivenSignal
 from evenhand.models.captioner import load_captioner
 from evenhand.models.clipcap import ClipCap
 from evenhand.pictures import open_picture
@@ -52,9 +52,9 @@ def step_ratios(captioner: ClipCap, rows: int, steps: int) -> dict[str, float]:
     ids = torch.tensor([tokenizer.encode(" A photograph of a street with a")] * rows)
     state = lm(input_ids=ids, use_cache=True)
     ala = align(signal=GivenSignal(-1.0))
-    weights = ala._weights_for(tokenizer)
-    male = int(weights.token_ids[weights.direction > 0][0])
-    gates = weights.token_ids[weights.direction != 0]
+    weights = ala.weights_for(tokenizer)
+    male = int(weights.token_ids[weights.direction[0] > 0][0])
+    gates = weights.token_ids[(weights.weight > 0).any(dim=0)]
     nothing: list[Callable[[], Any]] = [lambda: None] * rows
     hooks = {name: ala.start(nothing, tokenizer, in_place=name == "triggered") for name in VARIANTS}
     taken: dict[str, list[float]] = {"model": [], "no-op": [], **{name: [] for name in VARIANTS}}

@@ -1,12 +1,14 @@
 """The shipped words against the published lists, written out by hand, and attributes of a user's own."""
 
+import json
 from importlib.resources import files
 
 import pytest
 import yaml
 
-from evenhand.attributes import attribute_names, load_attribute
+from evenhand.attributes import attribute_from_settings, attribute_names, load_attribute, measuring_settings
 from evenhand.errors import BadInputError, UnknownNameError
+from evenhand.records import Guard
 
 
 def listed(text: str) -> list[str]:
@@ -45,6 +47,22 @@ pairs:
   - {a: Port, b: starboard, neutral: [Side]}
   - {a: larboard, b: starboard, neutral: [side, board], one_way: a}
 fixed: {b: [lee]}
+"""
+HUES = """
+name: hue
+groups: [red, green, blue]
+words: {red: [scarlet], green: [olive], blue: [navy]}
+pairs:
+  - {red: Ruby, green: emerald, blue: sapphire, neutral: [gem]}
+  - {red: crimson, blue: navy, one_way: red}
+  - {red: ruby, green: jade}
+lists:
+  things: [Stone, stones]
+guards:
+  - {words: [ruby, emerald], after: [Tuesday], before: [old]}
+  - {words: [olive], needs_after: things}
+  - {words: [emerald, navy], after: things}
+  - {words: [ruby], after: [slippers, tuesday]}
 """
 
 
@@ -108,7 +126,9 @@ def test_counterparts_go_both_ways_unless_declared_one_way(gender, raw):
         if only in (None, "female"):
             declared.add((female, male))
     # Each word gives way to one word only, so that the set is the mapping.
-    assert dict(declared) == dict(gender.counterparts)
+    other = {"male": "female", "female": "male"}
+    group_of = {word: group for group in gender.groups for word in gender.steering_words[group]}
+    assert {word: {other[group_of[word]]: gives} for word, gives in declared} == dict(gender.counterparts)
     assert len(declared) == len(gender.counterparts)
 
 
@@ -122,7 +142,7 @@ def test_counterparts_go_both_ways_unless_declared_one_way(gender, raw):
     ],
 )
 def test_counterparts_by_hand(gender, word, counterpart):
-    assert gender.counterparts[word] == counterpart
+    assert list(gender.counterparts[word].values()) == [counterpart]
 
 
 def test_words_without_a_counterpart_are_these(gender):
@@ -151,7 +171,7 @@ def test_what_ships():
 
 
 def test_unknown_name_names_the_near_miss():
-    with pytest.raises(UnknownNameError, match=r"no attribute named 'gendre'; known: gender.* Did you mean gender\?"):
+    with pytest.raises(UnknownNameError, match=r"no attribute named 'gendre'; known: .*gender.* Did you mean gender\?"):
         load_attribute("gendre")
 
 
@@ -191,13 +211,13 @@ def test_pairs_by_hand(write):
     side = load_attribute(write(PAIRED))
     assert side.words == {"a": ("left",), "b": ("right",)}  # pairs are steered, not measured
     assert side.steering_words == {"a": ("left", "port", "larboard"), "b": ("right", "starboard", "lee")}
-    assert side.counterparts == {"port": "starboard", "starboard": "port", "larboard": "starboard"}
+    assert side.counterparts == {"port": {"b": "starboard"}, "starboard": {"a": "port"}, "larboard": {"b": "starboard"}}
     assert side.neutral_forms == {"port": ("side",), "starboard": ("side", "board"), "larboard": ("side", "board")}
 
 
 def test_a_fixed_word_never_gives_way_to_its_counterpart(write):
     side = load_attribute(write(PAIRED.replace("[lee]", "[lee, starboard]")))
-    assert side.counterparts == {"port": "starboard", "larboard": "starboard"}
+    assert side.counterparts == {"port": {"b": "starboard"}, "larboard": {"b": "starboard"}}
 
 
 @pytest.mark.parametrize(
@@ -231,7 +251,12 @@ def test_a_fixed_word_never_gives_way_to_its_counterpart(write):
         ("[0.2, 0.5, 0.3]", "[.nan, 0.5, 0.5]", "3 shares that sum to 1"),
         ("[0.2, 0.5, 0.3]", "[a, b, c]", "3 shares that sum to 1"),
         ("[0.2, 0.5, 0.3]", "1", "3 shares that sum to 1"),
-        ("neutral_words: [person]", "pairs: [{young: youth, middle: adult}]", "both of two groups"),
+        ("neutral_words: [person]", "pairs: [{young: youth, neutral: [person]}]", "at least two of"),
+        ("neutral_words: [person]", "pairs: [{young: youth, middle: adult, one_way: senior}]", "one_way is 'senior'"),
+        ("neutral_words: [person]", "pairs: [{young: youth, middle: middle-aged}]", "'middle-aged' can never be found"),
+        ("neutral_words: [person]", "one_sided: true", "it needs two"),
+        ("neutral_words: [person]", "one_sided: 1", "one_sided is 1; allowed: true, false"),
+        ("neutral_words: [person]", "fitted: yes please", "fitted is 'yes please'"),
         ("neutral_words: [person]", "fixed: {old: [elder]}", "fixed must map the groups"),
     ],
 )
@@ -250,7 +275,8 @@ def test_refused_attributes_name_the_field(write, old, new, message):
         ("neutral: [Side]", "neutral: Side", "give a list"),
         ("a: Port", "a: no", "quotes"),
         ("a: Port", "a: right", "'right' is a word of 'a' and of 'b'"),
-        ("a: Port, ", "", "must name both"),
+        ("a: Port, ", "", "at least two of"),
+        ("neutral: [Side]", "neutral: [other side]", "'other side' can never be found"),
         ("fixed: {b: [lee]}", "fixed: {b: [left]}", "'left' is a word of 'a' and of 'b'"),
     ],
 )
@@ -281,3 +307,173 @@ def test_pairs_that_are_no_list_of_mappings(write, text):
 def test_files_that_are_no_attribute(write, text, message):
     with pytest.raises(BadInputError, match=message):
         load_attribute(write(text))
+
+
+# Groups that share a place -------------------------------------------------------------------------
+
+
+def test_words_of_several_groups_stand_in_each_others_place(write):
+    hues = load_attribute(write(HUES))
+    assert hues.steering_words == {
+        "red": ("scarlet", "ruby", "crimson"),
+        "green": ("olive", "emerald", "jade"),
+        "blue": ("navy", "sapphire"),
+    }
+    assert hues.counterparts == {
+        "ruby": {"green": "emerald", "blue": "sapphire"},  # of the first pair that names a green word
+        "emerald": {"red": "ruby", "blue": "sapphire"},
+        "sapphire": {"red": "ruby", "green": "emerald"},
+        "crimson": {"blue": "navy"},  # one way: navy keeps its place
+        "jade": {"red": "ruby"},
+    }
+    assert hues.neutral_forms == {"ruby": ("gem",), "emerald": ("gem",), "sapphire": ("gem",)}
+
+
+# Guards ---------------------------------------------------------------------------------------------
+
+
+def test_guards_by_hand(write):
+    assert load_attribute(write(HUES)).guards == (
+        Guard("ruby", before=("old",), after=("tuesday", "slippers")),
+        Guard("emerald", before=("old",), after=("tuesday", "stone", "stones")),
+        Guard("olive", needs_after=("stone", "stones")),
+        Guard("navy", after=("stone", "stones")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("needs_after: things", "needs_after: thing", "'thing'; give a list of words, or the name of a list: things"),
+        ("needs_after: things", "needs_after: []", "needs_after of a guard is empty"),
+        ("needs_after: things", "needs_after: [two words]", "'two words' can never be found"),
+        ("needs_after: things", "needs: things", "one or more of before, after, needs_after"),
+        (", needs_after: things", "", "one or more of before, after, needs_after"),
+        ("words: [olive]", "words: [oliv]", "guard of 'oliv', which is no word of a group"),
+        ("words: [olive]", "words: olive", "words of a guard is 'olive'; give a list"),
+        ("words: [olive]", "word: olive", "must have words"),
+        ("after: [slippers, tuesday]", "after: [no]", "in quotes"),
+        ("lists:\n  things: [Stone, stones]\n", "", "none is declared under lists"),
+        ("  things: [Stone, stones]", "  things: stone", "list 'things' is 'stone'"),
+        ("lists:\n  things: [Stone, stones]\n", "lists: [stone]\n", "lists must map names"),
+    ],
+)
+def test_refused_guards(write, old, new, message):
+    assert old in HUES
+    with pytest.raises(BadInputError) as caught:
+        load_attribute(write(HUES.replace(old, new)))
+    assert message in str(caught.value)
+
+
+def test_guards_that_are_no_list_of_mappings(write):
+    with pytest.raises(BadInputError, match="guards must be a list"):
+        load_attribute(write(AGE + "guards: {words: [elder]}"))
+
+
+def test_guards_of_gender_by_hand(gender):
+    guards = {guard.word: guard for guard in gender.guards}
+    assert len(guards) == len(gender.guards)
+    for word, after in [
+        *[("chairman", "of"), ("king", "size"), ("king", "crab"), ("queen", "bee"), ("male", "connector")],
+        *[("female", "lion"), ("mother", "nature"), ("cowboy", "hat"), ("guy", "wire"), ("sister", "ship")],
+    ]:
+        assert after in guards[word].after
+    assert "gingerbread" in guards["man"].before
+    assert not any(guard.needs_after for guard in gender.guards)
+    assert not {"he", "she", "his", "her", "woman"} & set(guards)  # they mean one thing
+
+
+def test_no_guard_takes_a_word_back_before_a_person():
+    # A person right after a word is never another sense of it: "a male nurse", "a female actor".
+    people = {"man", "woman", "person", "nurse", "doctor", "actor", "player", "student"}
+    for name in attribute_names():
+        assert not [guard for guard in load_attribute(name).guards if people & set(guard.after)]
+
+
+# What else ships ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", attribute_names())
+def test_stand_ins_of_what_ships_are_of_the_group_they_say(name):
+    attribute = load_attribute(name)
+    group_of = {word: group for group in attribute.groups for word in attribute.steering_words[group]}
+    for word, others in attribute.counterparts.items():
+        assert group_of[word] not in others
+        assert all(group_of[other] == group for group, other in others.items())
+    forms = {form for listed in attribute.neutral_forms.values() for form in listed}
+    assert not forms & set(group_of)
+    assert not set(attribute.neutral_words) & set(group_of)
+
+
+def test_race_by_hand():
+    race = load_attribute("race")
+    assert race.groups == ("white", "black", "indian", "asian", "middle eastern", "latino")
+    assert race.target == pytest.approx([1 / 6] * 6)
+    counted = {word for words in race.words.values() for word in words}
+    assert not counted & {"white", "black", "brown"}  # a white shirt is no person
+    guards = {guard.word: guard for guard in race.guards}
+    adjectives = ["white", "black", "caucasian", "african", "indian", "asian", "arab", "latino", "latina", "hispanic"]
+    assert sorted(guards) == sorted(adjectives)
+    for guard in guards.values():
+        assert {"man", "women", "people", "american"} <= set(guard.needs_after)
+        assert not {"dog", "shirt", "car", "hair"} & set(guard.needs_after)
+    assert race.counterparts["black"] == {
+        "white": "white",
+        "indian": "indian",
+        "asian": "asian",
+        "latino": "hispanic",
+    }
+    assert not any("middle eastern" in others for others in race.counterparts.values())
+    assert race.counterparts["arab"]["white"] == "white"
+    assert "black" not in race.neutral_forms
+    assert race.neutral_forms["asians"] == ("people",)
+
+
+def test_age_by_hand():
+    age = load_attribute("age")
+    assert age.groups == ("young", "old")
+    counted = {word for words in age.words.values() for word in words}
+    assert not counted & {"young", "younger", "old", "older"}  # an old car is no person
+    assert age.counterparts["young"] == {"old": "old"}
+    assert age.counterparts["elderly"] == {"young": "young"}
+    assert age.counterparts["senior"] == {"young": "young"}
+    assert age.neutral_forms["old"] == ("adult",)
+    guards = {guard.word: guard for guard in age.guards}
+    assert {word for word, guard in guards.items() if guard.needs_after} == {"young", "younger", "old", "older"}
+    assert "year" in guards["old"].before
+
+
+def test_toxicity_holds_no_words():
+    toxicity = load_attribute("toxicity")
+    assert toxicity.groups == ("toxic", "civil")
+    assert toxicity.target == (0.0, 1.0)
+    assert toxicity.words == toxicity.steering_words == {"toxic": (), "civil": ()}
+
+
+def test_one_sided_lets_the_second_group_alone_lack_words(write):
+    text = "name: tone\ngroups: [rude, kind]\none_sided: true\n"
+    tone = load_attribute(write(text + "words: {rude: [oaf]}"))
+    assert tone.steering_words == {"rude": ("oaf",), "kind": ()}
+    with pytest.raises(BadInputError, match="group 'rude' has no words"):
+        load_attribute(write(text + "words: {kind: [dear]}"))
+
+
+@pytest.mark.parametrize("name", attribute_names())
+def test_a_manifest_gives_the_measuring_words_back(name):
+    declared = load_attribute(name)
+    settings = json.loads(json.dumps(measuring_settings(declared)))
+    again = attribute_from_settings(settings)
+    for field in ("name", "groups", "target", "words", "neutral_words", "source"):
+        assert getattr(again, field) == getattr(declared, field)
+    assert again.guards == ()
+
+
+def test_guards_do_not_change_what_is_measured(write):
+    text = "name: g\ngroups: [a, b]\nsource: x\nwords: {a: [king], b: [queen]}\n"
+    plain, guarded = (
+        load_attribute(write(text)),
+        load_attribute(write(text + "guards: [{words: [king], after: [crab]}]")),
+    )
+    assert guarded.guards
+    assert measuring_settings(plain) == measuring_settings(guarded)
+    assert set(measuring_settings(plain)) == {"name", "groups", "target", "words", "neutral_words", "source"}

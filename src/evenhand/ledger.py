@@ -42,7 +42,7 @@ from evenhand.shards import (
 
 __all__ = ["Ledger", "seed_of"]
 
-_FORMAT = 1
+_FORMAT = 2
 _SHOWN_DIFFERENCES = 10
 _SHOWN_CHARACTERS = 100
 _URL_USER = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.\-]*:)?//)[^/\s?#]*@")

@@ -46,7 +46,8 @@ def audit(
     A folder that holds part of the same run is topped up; nothing that is there is asked again.
 
     Args:
-        model: A registered name, a captioner's folder, or any object with the members of ``TextModel``.
+        model: A registered name, a captioner's folder, ``hf:`` before a folder or hub id of a transformers
+            vision-language model, or any object with the members of ``TextModel``.
         probe: A registered name, for example ``captioning``.
         data: What the probe reads, for ``captioning`` a folder with ``labels.csv``.
         out: The run folder; made if it is not there.
@@ -175,6 +176,9 @@ def _model(model: str | TextModel) -> TextModel:
         if model.batch_size < 1:
             raise BadInputError(f"model {model.name!r}: batch_size is {model.batch_size}; give 1 or more.")
         return model
+    if model.startswith("hf:"):
+        make = cast(Callable[[str | None], TextModel], load("models", "hf"))
+        return make(model.removeprefix("hf:"))
     if (Path(model) / "captioner.json").is_file():
         make = cast(Callable[[str | None], TextModel], load("models", "captioner"))
         return make(model)

@@ -14,12 +14,30 @@ __all__ = [
     "Comparison",
     "Edit",
     "Estimate",
+    "Guard",
     "Label",
     "Prompt",
     "Sample",
     "Scored",
     "WordChange",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """When a listed word does not stand for its group.
+
+    Attributes:
+        word: The listed word, lower-case.
+        before: Words that, right before it, give it another sense (``in black``).
+        after: Words that, right after it, give it another sense (``chairman of``, ``king size``).
+        needs_after: Where not empty, the word stands for its group only right before one of these (``black man``).
+    """
+
+    word: str
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    needs_after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +52,9 @@ class Attribute:
         steering_words: Lower-case words per group used to *steer* text; a superset of ``words``.
         neutral_words: Lower-case words that name a person and no group, used to measure.
         neutral_forms: For a steering word, the neutral words that can stand in its place.
-        counterparts: For a steering word, the word of the other group that stands in its place.
+        counterparts: For a steering word and another group, that group's word that stands in its place.
         source: Where the word lists come from.
+        guards: When a listed word does not stand for its group.
     """
 
     name: str
@@ -45,8 +64,9 @@ class Attribute:
     steering_words: Mapping[str, tuple[str, ...]]
     neutral_words: tuple[str, ...]
     neutral_forms: Mapping[str, tuple[str, ...]]
-    counterparts: Mapping[str, str]
+    counterparts: Mapping[str, Mapping[str, str]]
     source: str
+    guards: tuple[Guard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +96,19 @@ class Claim:
         s: In [-1, 1]; the sign is the attribute's second (-) or first (+) group; None makes no claim.
         reason: Why: ``faces agree``, ``no face``, ``faces disagree``, ``uncertain``, ``given``, ``neutral``.
         faces: Faces found, or None where none were looked for.
+        shares: Posterior of each declared group, sums to 1, where the signal gives one; attributes of more than two
+            groups need it.
     """
 
     s: float | None
     reason: str
     faces: int | None = None
+    shares: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One generated token whose logits a mitigation shifted.
+    """One generated token at which a mitigation's gate opened.
 
     Attributes:
         position: Index of the token in the answer, from 0.
@@ -97,6 +120,9 @@ class Edit:
         s: What it should carry, in [-1, 1].
         shift_drafted: Nats added to the drafted token.
         shift_emitted: Nats added to the emitted token.
+        attribute: Whose words were at stake.
+        kl: KL divergence of the step's new distribution from the model's, in nats; None where it was not measured.
+        why: ``contradiction``, ``neutral`` ... where logits were shifted, else the reason they were left alone.
     """
 
     position: int
@@ -108,6 +134,9 @@ class Edit:
     s: float
     shift_drafted: float
     shift_emitted: float
+    attribute: str = ""
+    kl: float | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +151,8 @@ class Sample:
         error: ``ErrorName: message``, or None.
         claim: What the picture signal said, or None where no signal was asked.
         edits: Tokens whose logits were shifted, in order.
+        passed: Tokens at which the gate opened and nothing was shifted, in order.
+        tokens: Generated tokens, or None where the model does not say.
     """
 
     prompt_id: str
@@ -131,6 +162,8 @@ class Sample:
     error: str | None = None
     claim: Claim | None = None
     edits: tuple[Edit, ...] = ()
+    passed: tuple[Edit, ...] = ()
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +175,7 @@ class Label:
         k: The sample.
         attribute: Attribute name.
         group: One of the attribute's groups, or None.
-        reason: Where ``group`` is None, why: ``both``, ``neutral``, ``none`` or ``error``.
+        reason: Where ``group`` is None, why: ``both``, ``neutral``, ``none``, ``unparsed`` or ``error``.
         confidence: In [0, 1]; 1 for word lists.
     """
 

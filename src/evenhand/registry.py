@@ -15,14 +15,33 @@ __all__ = ["KINDS", "load", "names"]
 
 KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "models": MappingProxyType({"captioner": "evenhand.models.captioner:load_captioner"}),
-        "probes": MappingProxyType({"captioning": "evenhand.probes.captioning:captioning"}),
-        "classifiers": MappingProxyType({"words": "evenhand.classify.words:WordClassifier"}),
+        "models": MappingProxyType(
+            {
+                "captioner": "evenhand.models.captioner:load_captioner",
+                "hf": "evenhand.models.transformers_model:load_transformers_model",
+            }
+        ),
+        "probes": MappingProxyType(
+            {
+                "captioning": "evenhand.probes.captioning:captioning",
+                "coco": "evenhand.probes.coco:coco",
+                "context_neutral": "evenhand.probes.context:context_neutral",
+                "context_none": "evenhand.probes.context:context_none",
+                "context_opposite": "evenhand.probes.context:context_opposite",
+            }
+        ),
+        "classifiers": MappingProxyType(
+            {
+                "answers": "evenhand.classify.answers:AnswerClassifier",
+                "words": "evenhand.classify.words:WordClassifier",
+            }
+        ),
         "mitigations": MappingProxyType(
             {
                 "paper": "evenhand.mitigate.ala.presets:paper",
                 "align": "evenhand.mitigate.ala.presets:align",
                 "neutral": "evenhand.mitigate.ala.presets:neutral",
+                "nearest": "evenhand.mitigate.ala.presets:nearest",
             }
         ),
     }

@@ -52,7 +52,13 @@ _EDIT = pa.struct(
         *[(name, pa.int64()) for name in ("position", "start", "end")],
         *[(name, pa.string()) for name in ("drafted", "emitted")],
         *[(name, pa.float64()) for name in ("alpha", "s", "shift_drafted", "shift_emitted")],
+        ("attribute", pa.string()),
+        ("kl", pa.float64()),
+        ("why", pa.string()),
     ]
+)
+_CLAIM = pa.struct(
+    [("s", pa.float64()), ("reason", pa.string()), ("faces", pa.int64()), ("shares", pa.list_(pa.float64()))]
 )
 _SAMPLE_SCHEMA = pa.schema(
     [
@@ -61,8 +67,10 @@ _SAMPLE_SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("text", pa.string()),
         ("error", pa.string()),
-        ("claim", pa.struct([("s", pa.float64()), ("reason", pa.string()), ("faces", pa.int64())])),
+        ("claim", _CLAIM),
         ("edits", pa.list_(_EDIT)),
+        ("passed", pa.list_(_EDIT)),
+        ("tokens", pa.int64()),
     ]
 )
 
@@ -211,9 +219,10 @@ def read_samples(content: bytes) -> list[Sample]:
         raise CorruptLedgerError("rows do not match rows_sha256")
     samples = []
     for row in rows:
-        claim = None if row["claim"] is None else Claim(**row["claim"])
-        edits = tuple(Edit(**edit) for edit in row["edits"])
-        samples.append(Sample(**{**row, "claim": claim, "edits": edits}))
+        said = row["claim"]
+        claim = None if said is None else Claim(**{**said, "shares": said["shares"] and tuple(said["shares"])})
+        edits, passed = (tuple(Edit(**edit) for edit in row[name]) for name in ("edits", "passed"))
+        samples.append(Sample(**{**row, "claim": claim, "edits": edits, "passed": passed}))
     return samples
 
 

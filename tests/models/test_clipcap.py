@@ -26,7 +26,7 @@ from transformers import (
 
 from evenhand.errors import ArtefactError, BadInputError
 from evenhand.mitigate.ala.presets import align, neutral
-from evenhand.mitigate.ala.signals import GivenSignal
+from evenhand.mitigate.ala.picture.given import GivenSignal
 from evenhand.models.clip_encoder import ClipImageEncoder
 from evenhand.models.clipcap import ClipCap, Decoding, load_clipcap, read_tensors, save_clipcap
 from evenhand.models.mapper import MlpMapper
@@ -226,7 +226,7 @@ def test_stop_tokens_end_the_caption(captioner):
 @pytest.mark.parametrize("continuation", ["draft", "emitted"])
 def test_edits_point_at_the_words(captioner, prompts, continuation):
     plain = texts(captioner, prompts)
-    mode = align(signal=GivenSignal(-1.0), strength=100.0, continuation=continuation)
+    mode = align(signal=GivenSignal(-1.0), rule=AlignRule(strength=100.0), continuation=continuation)
     samples = captioner.answer(prompts, seeds=range(5), intervention=mode)
     assert sum(len(sample.edits) for sample in samples)
     for sample, before in zip(samples, plain, strict=True):
@@ -240,6 +240,39 @@ def test_edits_point_at_the_words(captioner, prompts, continuation):
             at = [len(sample.text[: edit.start].split()) for edit in sample.edits]
             changed = zip(before.split(), sample.text.split(), strict=True)
             assert [i for i, (a, b) in enumerate(changed) if a != b] == at
+
+
+def test_a_prompts_text_stands_before_its_picture(captioner, prompts):
+    def said(*words: str) -> list[str]:
+        asked = [replace(prompt, text=text) for prompt, text in zip(prompts, words, strict=True)]
+        return texts(captioner, asked)
+
+    plain = texts(captioner, prompts)
+    assert said("", "", "", "", "") == plain
+    # prompts of different lengths, one of them empty, in one batch: each is what it is alone
+    mixed = ("a woman", "", "he rides", "a woman rides", "a")
+    together = said(*mixed)
+    alone = [texts(captioner, [replace(p, text=text)])[0] for p, text in zip(prompts, mixed, strict=True)]
+    assert together == alone
+    assert together[1] == plain[1]
+    assert together != plain
+
+
+def test_a_retrieved_passage_is_not_the_users_words(captioner, prompts):
+    class Asked:
+        name, continuation, settings = "asked", "emitted", {}
+
+        def start(self, pictures, tokenizer, **given):
+            self.given = given
+            return neutral().start(pictures, tokenizer, **given)
+
+    mode = Asked()
+    asked = [
+        replace(prompts[0], text="Context:\na man\n\nWho rides?", facts={**prompts[0].facts, "context": "a man"}),
+        replace(prompts[1], text="Is it a woman?"),
+    ]
+    captioner.answer(asked, seeds=range(2), intervention=mode)
+    assert mode.given["asked"] == ["Context:\n\n\nWho rides?", "Is it a woman?"]
 
 
 # --- parts that do not join ----------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class Swap:
     """Says ``new`` wherever the model would say ``old``; remembers what it was given."""
 
     def __init__(self, old: int, new: int) -> None:
-        self.old, self.new, self.seen = old, new, []
+        self.old, self.new, self.seen, self.foreseen = old, new, [], None
 
     def __call__(self, input_ids, scores):
         self.seen.append((input_ids.clone(), scores.clone()))
@@ -72,10 +72,16 @@ class Swap:
     def drafted(self):
         return self.wanted
 
+    def foresee(self, upcoming):
+        self.foreseen = upcoming
+
     def claims(self):
         return ()
 
     def edits(self, emitted):
+        return ()
+
+    def passed(self, emitted):
         return ()
 
 
@@ -207,3 +213,44 @@ def test_half_precision_logits_reach_the_hook_in_float32(prefix):
     hook = Swap(-1, -1)
     decode_greedily(lm, prefix.bfloat16(), stop_ids=NEVER, max_new_tokens=2, hook=hook)
     assert {scores.dtype for _, scores in hook.seen} == {torch.float32}
+
+
+def test_a_hook_that_knows_no_draft_still_changes_the_answer(lm, prefix, plain):
+    class Quiet(Swap):
+        def drafted(self):
+            return None
+
+    old = a_common_token(plain)
+    loud = decode_greedily(lm, prefix, stop_ids=NEVER, max_new_tokens=STEPS, hook=Swap(old, 3))
+    assert decode_greedily(lm, prefix, stop_ids=NEVER, max_new_tokens=STEPS, hook=Quiet(old, 3)) == loud
+    assert loud != plain
+
+
+def test_a_draft_is_foreseen_one_step_ahead(lm, prefix, plain):
+    class Watch(Pass):
+        def __init__(self):
+            super().__init__()
+            self.told = []
+
+        def __call__(self, input_ids, scores):
+            self.told.append(None if self.foreseen is None else self.foreseen.tolist())
+            self.foreseen = None
+            return scores
+
+    watch = Watch()
+    decode_greedily(lm, prefix, stop_ids=NEVER, max_new_tokens=STEPS, hook=watch, continuation="draft")
+    # at step t the hook is told what the model says at t + 1
+    assert watch.told[:-1] == [[row[t + 1] for row in plain] for t in range(STEPS - 1)]
+    emitted = Watch()
+    decode_greedily(lm, prefix, stop_ids=NEVER, max_new_tokens=STEPS, hook=emitted)
+    assert emitted.told == [None] * STEPS
+
+
+def test_rows_of_other_lengths_are_single_runs(lm, prefix):
+    longer = torch.randn(1, PREFIX + 2, WIDTH, generator=torch.Generator().manual_seed(9)) * 2
+    padded = torch.cat([torch.cat([torch.zeros(7, 2, WIDTH), prefix], dim=1), longer])
+    mask = torch.ones(8, PREFIX + 2, dtype=torch.long)
+    mask[:7, :2] = 0
+    together = decode_greedily(lm, padded, mask=mask, stop_ids=NEVER, max_new_tokens=STEPS)
+    apart = [decode_greedily(lm, prefix[i : i + 1], stop_ids=NEVER, max_new_tokens=STEPS)[0] for i in range(7)]
+    assert together == [*apart, *decode_greedily(lm, longer, stop_ids=NEVER, max_new_tokens=STEPS)]

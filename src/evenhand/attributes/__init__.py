@@ -1,7 +1,8 @@
 """Attributes as data. In: a shipped name or a YAML file. Out: an ``Attribute``.
 
 An attribute is declared, never inferred: its groups, the words that carry them, the words that stand in each
-other's place. ``gender`` ships; a path to a YAML file of the same form adds another without touching code.
+other's place, and when a listed word means something else. ``age``, ``gender``, ``race`` and ``toxicity`` ship; a
+path to a YAML file of the same form adds another without touching code.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,18 +16,22 @@ from typing import Any
 import yaml
 
 from evenhand.errors import BadInputError, UnknownNameError
-from evenhand.records import Attribute
+from evenhand.records import Attribute, Guard
 
 __all__ = ["attribute_from_settings", "attribute_names", "load_attribute", "measuring_settings"]
 
-_FIELDS = {"name", "groups", "target", "source", "words", "neutral_words", "pairs", "fixed"}
+_FIELDS = {
+    *("name", "groups", "target", "source", "words", "neutral_words", "pairs", "fixed"),
+    *("lists", "guards", "one_sided", "fitted"),
+}
+_CONTEXTS = ("before", "after", "needs_after")
 _COLUMNS = ("file", "scene")
 _ANSWERS = ("both", "neutral", "none", "error", "O", "C")  # what a label says besides a group; MR_O and MR_C
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """Two words that stand in each other's place; with ``one_way`` only that group's word gives way."""
+    """Words of two or more groups that stand in each other's place; ``one_way``: only that group's gives way."""
 
     words: Mapping[str, str]
     neutral: tuple[str, ...]
@@ -64,8 +69,13 @@ def load_attribute(name_or_path: str) -> Attribute:
 
 
 def measuring_settings(attribute: Attribute) -> dict[str, object]:
-    """What of an attribute decides how text is scored, as JSON values for a run's manifest."""
-    return {
+    """What of an attribute decides how text is scored, as JSON values for a run's manifest.
+
+    Guards are not among it: they decide what a mitigation may move, never what is counted.
+    """
+    lacking = [group for group in attribute.groups if not attribute.words[group]]
+    fitted = {"fitted": True} if lacking else {}
+    return fitted | {
         "name": attribute.name,
         "groups": list(attribute.groups),
         "target": list(attribute.target),
@@ -100,17 +110,20 @@ def _attribute(data: Any, origin: str) -> Attribute:
             f"attribute {origin!r}: got {got}; needs name, groups, words; allowed: {', '.join(sorted(_FIELDS))}."
         )
     name, groups = _named(data["name"], data["groups"], origin)
-    words = _words_per_group(data["words"], groups, origin, "words")
+    words = _words_per_group(data["words"], groups, origin, "words", may_lack=_may_lack(data, groups, origin))
     neutral_words = _lower(data.get("neutral_words", []), origin, "neutral_words")
-    _refuse_unmatched([*(word for group in groups for word in words[group]), *neutral_words], origin)
     pairs = _pair_words(data.get("pairs", []), groups, origin)
-    counterparts, neutral_forms = _stand_ins(pairs, groups)
-    fixed = _words_per_group(data.get("fixed", {}), groups, origin, "fixed", may_lack=True)
+    counterparts, neutral_forms = _stand_ins(pairs)
+    fixed = _words_per_group(data.get("fixed", {}), groups, origin, "fixed", may_lack=groups)
     steering = {
-        group: tuple(dict.fromkeys((*words[group], *(pair.words[group] for pair in pairs), *fixed[group])))
+        group: tuple(
+            dict.fromkeys((*words[group], *(p.words[group] for p in pairs if group in p.words), *fixed[group]))
+        )
         for group in groups
     }
     _refuse_shared(steering, origin)
+    listed = [word for group in groups for word in steering[group]]
+    _refuse_unmatched([*listed, *neutral_words, *(form for pair in pairs for form in pair.neutral)], origin)
     for word in (w for group in groups for w in fixed[group]):
         counterparts.pop(word, None)
     return Attribute(
@@ -123,6 +136,7 @@ def _attribute(data: Any, origin: str) -> Attribute:
         neutral_forms={word: tuple(forms) for word, forms in neutral_forms.items()},
         counterparts=counterparts,
         source=str(data.get("source", origin)),
+        guards=_guards(data.get("guards", []), data.get("lists", {}), listed, origin),
     )
 
 
@@ -158,12 +172,12 @@ def _lower(raw: Any, origin: str, field: str) -> tuple[str, ...]:
 
 
 def _words_per_group(
-    raw: Any, groups: Sequence[str], origin: str, name: str, *, may_lack: bool = False
+    raw: Any, groups: Sequence[str], origin: str, name: str, *, may_lack: Sequence[str] = ()
 ) -> dict[str, tuple[str, ...]]:
     if not isinstance(raw, dict) or not set(raw) <= set(groups):
         raise BadInputError(f"attribute {origin!r}: {name} must map the groups {list(groups)} to words.")
     for group in groups:
-        if not raw.get(group) and not may_lack:
+        if not raw.get(group) and group not in may_lack:
             raise BadInputError(f"attribute {origin!r}: group {group!r} has no {name}; give at least one.")
     return {group: _lower(raw.get(group, []), origin, f"{name} of {group!r}") for group in groups}
 
@@ -175,32 +189,87 @@ def _pair_words(raw: Any, groups: Sequence[str], origin: str) -> tuple[_Pair, ..
 
 
 def _pair(raw: Mapping[Any, Any], groups: Sequence[str], origin: str) -> _Pair:
-    if len(groups) != 2 or not set(groups) <= set(raw) <= {*groups, "neutral", "one_way"}:
+    named = [group for group in groups if group in raw]
+    if len(named) < 2 or not set(raw) <= {*groups, "neutral", "one_way"}:
         raise BadInputError(
-            f"attribute {origin!r}: pair {dict(raw)} must name both of two groups {list(groups)}; "
+            f"attribute {origin!r}: pair {dict(raw)} must name a word of at least two of {list(groups)}; "
             "besides them: neutral, one_way."
         )
     only = raw.get("one_way")
-    if only not in (None, *groups):
-        raise BadInputError(f"attribute {origin!r}: one_way is {only!r}; allowed: {', '.join(groups)}.")
-    words = _lower([raw[group] for group in groups], origin, "pair")
+    if only not in (None, *named):
+        raise BadInputError(f"attribute {origin!r}: one_way is {only!r}; allowed: {', '.join(named)}.")
+    words = _lower([raw[group] for group in named], origin, "pair")
     neutral = _lower(raw.get("neutral", []), origin, f"neutral of the pair {list(words)}")
-    return _Pair(dict(zip(groups, words, strict=True)), neutral, only)
+    return _Pair(dict(zip(named, words, strict=True)), neutral, only)
 
 
-def _stand_ins(pairs: Sequence[_Pair], groups: Sequence[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    counterparts: dict[str, str] = {}
+def _stand_ins(pairs: Sequence[_Pair]) -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
+    """Word -> group -> that group's word, and word -> neutral words; where pairs disagree the first one holds."""
+    counterparts: dict[str, dict[str, str]] = {}
     forms: dict[str, list[str]] = {}
     for pair in pairs:
-        first, second = (pair.words[group] for group in groups)
-        if pair.one_way in (None, groups[0]):
-            counterparts.setdefault(first, second)
-        if pair.one_way in (None, groups[1]):
-            counterparts.setdefault(second, first)
-        for word in (first, second):
+        for own, word in pair.words.items():
+            if pair.one_way in (None, own):
+                for group, other in pair.words.items():
+                    if group != own:
+                        counterparts.setdefault(word, {}).setdefault(group, other)
             known = forms.setdefault(word, [])
             known.extend(form for form in pair.neutral if form not in known)
-    return counterparts, forms
+    return counterparts, {word: listed for word, listed in forms.items() if listed}
+
+
+def _may_lack(data: Mapping[Any, Any], groups: Sequence[str], origin: str) -> Sequence[str]:
+    """The groups that may have no words: the second of a one-sided attribute, all of one whose words are fitted."""
+    for field in ("one_sided", "fitted"):
+        if not isinstance(data.get(field, False), bool):
+            raise BadInputError(f"attribute {origin!r}: {field} is {data[field]!r}; allowed: true, false.")
+    if data.get("one_sided") and len(groups) != 2:
+        raise BadInputError(
+            f"attribute {origin!r}: one_sided with the groups {list(groups)}; it needs two, the second one without "
+            "words of its own."
+        )
+    if data.get("fitted"):
+        return groups
+    return groups[1:] if data.get("one_sided") else ()
+
+
+def _guards(raw: Any, lists: Any, steering: Sequence[str], origin: str) -> tuple[Guard, ...]:
+    """One guard per word, in the order first named; a word named by several entries has the contexts of all."""
+    if not isinstance(raw, list) or not all(isinstance(entry, dict) for entry in raw):
+        raise BadInputError(f"attribute {origin!r}: guards must be a list, each with words and their contexts.")
+    if not isinstance(lists, dict) or not all(isinstance(name, str) for name in lists):
+        raise BadInputError(f"attribute {origin!r}: lists must map names to lists of words.")
+    shared = {name: _lower(words, origin, f"list {name!r}") for name, words in lists.items()}
+    contexts: dict[str, dict[str, dict[str, None]]] = {}
+    for entry in raw:
+        if "words" not in entry or not set(entry) <= {"words", *_CONTEXTS} or len(entry) < 2:
+            raise BadInputError(
+                f"attribute {origin!r}: guard {dict(entry)} must have words and one or more of {', '.join(_CONTEXTS)}."
+            )
+        found = {field: _context(entry[field], shared, origin, field) for field in _CONTEXTS if field in entry}
+        for word in _lower(entry["words"], origin, "words of a guard"):
+            if word not in steering:
+                raise BadInputError(f"attribute {origin!r}: guard of {word!r}, which is no word of a group; list it.")
+            mine = contexts.setdefault(word, {field: {} for field in _CONTEXTS})
+            for field, others in found.items():
+                mine[field].update(dict.fromkeys(others))
+    return tuple(
+        Guard(word, **{field: tuple(others) for field, others in mine.items()}) for word, mine in contexts.items()
+    )
+
+
+def _context(raw: Any, shared: Mapping[str, tuple[str, ...]], origin: str, field: str) -> tuple[str, ...]:
+    """The words of a context: listed, or the name of a shared list."""
+    if isinstance(raw, str) and raw not in shared:
+        raise BadInputError(
+            f"attribute {origin!r}: {field} of a guard is {raw!r}; give a list of words, or the name of a list: "
+            f"{', '.join(shared) or 'none is declared under lists'}."
+        )
+    words = shared[raw] if isinstance(raw, str) else _lower(raw, origin, f"{field} of a guard")
+    if not words:
+        raise BadInputError(f"attribute {origin!r}: {field} of a guard is empty; leave it out, or give words.")
+    _refuse_unmatched(words, origin)
+    return words
 
 
 def _refuse_unmatched(words: Sequence[str], origin: str) -> None:

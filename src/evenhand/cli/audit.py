@@ -12,10 +12,10 @@ __all__ = ["audit_command"]
 
 
 def audit_command(
-    model: Annotated[str, typer.Argument(help="A registered name (see `evenhand list`) or a captioner's folder.")],
+    model: Annotated[str, typer.Argument(help="A registered name (see `evenhand list`), a captioner's folder, or hf:PATH_OR_ID.")],
     data: Annotated[str, typer.Option(help="Folder of pictures with labels.csv, or `openpeople`.")],
     probe: Annotated[str, typer.Option(help="What is asked.")] = "captioning",
-    mitigate: Annotated[str, typer.Option(help="none, paper, align or neutral.")] = "none",
+    mitigate: Annotated[str, typer.Option(help="none, or a registered name.")] = "none",
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/MODEL-PROBE-MITIGATE.")] = None,
     attribute: Annotated[str, typer.Option(help="A shipped attribute or a YAML file.")] = "gender",
     seed: Annotated[int, typer.Option(min=0, help="Of the run.")] = 0,

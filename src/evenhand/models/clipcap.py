@@ -8,14 +8,14 @@ language model is a folder beside them, a path, a hub id, or ``package:gemma3-27
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL.Image import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -117,7 +117,7 @@ class ClipCap:
         seeds: Sequence[int],
         intervention: Intervention | None = None,
     ) -> tuple[Sample, ...]:
-        """A caption per prompt's picture; one that cannot be read becomes a sample with ``error``.
+        """A caption per prompt's picture, after the prompt's text; one that fails becomes a sample with ``error``.
 
         Greedy decoding draws nothing, so ``seeds`` are only recorded.
         """
@@ -131,31 +131,50 @@ class ClipCap:
         ]
         pictures = [picture for picture in opened if isinstance(picture, Image)]
         if pictures:
-            made = self.caption(pictures, intervention=intervention)
-            for i, (text, claim, edits) in zip(good, made, strict=True):
-                samples[i] = Sample(prompts[i].id, 0, seeds[i], text, claim=claim, edits=edits)
+            made = self.caption(pictures, prompts=[prompts[i] for i in good], intervention=intervention)
+            for i, caption in zip(good, made, strict=True):
+                samples[i] = replace(caption, prompt_id=prompts[i].id, seed=seeds[i])
         return tuple(samples)
 
     def caption(
-        self, pictures: Sequence[Image], *, intervention: Intervention | None = None
-    ) -> tuple[tuple[str, Any, Any], ...]:
-        """Text, claim and edits for each picture, decoded as one batch."""
+        self,
+        pictures: Sequence[Image],
+        *,
+        prompts: Sequence[Prompt] = (),
+        intervention: Intervention | None = None,
+    ) -> tuple[Sample, ...]:
+        """A sample per picture, without prompt id and seed, decoded as one batch.
+
+        Args:
+            pictures: At least one.
+            prompts: Their texts stand before the pictures; none by default.
+            intervention: A decode-time mitigation.
+        """
+        texts = [prompt.text for prompt in prompts] or [""] * len(pictures)
         hook = None
         if intervention is not None:
             openers: list[Callable[[], Image]] = [partial(_same, picture) for picture in pictures]
-            hook = intervention.start(openers, self.tokenizer, in_place=True)
+            said = {"asked": [_asked(prompt) for prompt in prompts]} if any(texts) else {}
+            hook = intervention.start(openers, self.tokenizer, in_place=True, **said)
+        prefix = self.prefix(self.encoder.encode(pictures))
+        prefix, mask = self._after_texts(prefix, texts) if any(texts) else (prefix, None)
         ids = decode_greedily(
             self.lm,
-            self.prefix(self.encoder.encode(pictures)),
+            prefix,
+            mask=mask,
             stop_ids=self._stop_ids,
             max_new_tokens=self.decoding.max_new_tokens,
             hook=hook,
             continuation="emitted" if intervention is None else intervention.continuation,
         )
-        texts = [text_of(self.tokenizer, row).strip() for row in ids]
+        captions = [text_of(self.tokenizer, row).strip() for row in ids]
         if hook is None:
-            return tuple((text, None, ()) for text in texts)
-        return tuple(zip(texts, hook.claims(), hook.edits(ids), strict=True))
+            return tuple(Sample("", 0, 0, text, tokens=len(row)) for text, row in zip(captions, ids, strict=True))
+        traced = zip(captions, ids, hook.claims(), hook.edits(ids), hook.passed(ids), strict=True)
+        return tuple(
+            Sample("", 0, 0, text, claim=claim, edits=edits, passed=passed, tokens=len(row))
+            for text, row, claim, edits, passed in traced
+        )
 
     @torch.inference_mode()
     def prefix(self, features: Float[Tensor, "rows features"]) -> Float[Tensor, "rows prefix embedding"]:
@@ -168,6 +187,30 @@ class ClipCap:
             return mapped
         start = torch.full((len(features), 1), self.tokenizer.bos_token_id, device=weight.device)
         return torch.cat([table(start), mapped], dim=1)
+
+    @torch.inference_mode()
+    def _after_texts(
+        self, prefix: Float[Tensor, "rows prefix embedding"], texts: Sequence[str]
+    ) -> tuple[Float[Tensor, "rows longer embedding"], Int[Tensor, "rows longer"]]:
+        """The prefixes with a text before each picture, padded on the left, and which embeddings are no padding."""
+        table = self.lm.get_input_embeddings()
+        start = int(self.decoding.bos)
+        rows = []
+        for one, text in zip(prefix, texts, strict=True):
+            ids = self.tokenizer.encode(text, add_special_tokens=False)
+            words = table(torch.tensor(ids, dtype=torch.long, device=prefix.device))
+            rows.append(torch.cat([one[:start], words, one[start:]]))
+        longest = max(len(row) for row in rows)
+        padded = torch.zeros(len(rows), longest, prefix.shape[2], dtype=prefix.dtype, device=prefix.device)
+        mask = torch.zeros(len(rows), longest, dtype=torch.long, device=prefix.device)
+        for i, row in enumerate(rows):
+            padded[i, longest - len(row) :], mask[i, longest - len(row) :] = row, 1
+        return padded, mask
+
+
+def _asked(prompt: Prompt) -> str:
+    """The user's own words: the prompt without a passage that was retrieved for it."""
+    return prompt.text.replace(prompt.facts.get("context") or "\0", "")
 
 
 def _same(picture: Image) -> Image:

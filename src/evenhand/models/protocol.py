@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Continuation", "Intervention", "LogitsHook", "TextModel"]
+__all__ = ["Continuation", "Decoding", "Intervention", "LogitsHook", "TextModel"]
 
 Continuation = Literal["draft", "emitted"]
 """What the model conditions on after a corrected token: the token it drafted, or the token that was emitted.
@@ -22,6 +22,9 @@ Continuation = Literal["draft", "emitted"]
 ``emitted`` is ordinary decoding. ``draft`` keeps the model on the answer it would have given, so that nothing
 changes but the corrected words themselves; it costs nothing, because the drafted token is fed in its place.
 """
+
+Decoding = Literal["greedy", "sampling", "beams"]
+"""How a loop turns scores into tokens: the best one, a draw, or the best few rows of a beam."""
 
 
 @runtime_checkable
@@ -33,7 +36,18 @@ class LogitsHook(Protocol):
         ...
 
     def drafted(self) -> "Tensor | None":
-        """The ids the model alone would have chosen in the step just done, -1 in rows left alone; None if all were."""
+        """The ids the model alone would have chosen in the step just done, -1 in rows left alone; None if all were.
+
+        A hook that gives back the very scores it was given, and says None here, has changed nothing.
+        """
+        ...
+
+    def foresee(self, upcoming: "Tensor") -> None:
+        """Tell, before a step's call, which id (rows,) the model would choose after its draft of this step.
+
+        A loop that feeds the draft (``continuation="draft"``) knows it one step later and may hold a step's scores
+        until then; words that mean something else before some words (``chairman of``) are told apart by it.
+        """
         ...
 
     def claims(self) -> tuple[Claim | None, ...]:
@@ -41,7 +55,11 @@ class LogitsHook(Protocol):
         ...
 
     def edits(self, emitted: Sequence[Sequence[int]]) -> tuple[tuple[Edit, ...], ...]:
-        """Per row, every token whose logits were shifted, given the ids that were emitted."""
+        """Per picture, every token whose logits were shifted, given the ids that were emitted."""
+        ...
+
+    def passed(self, emitted: Sequence[Sequence[int]]) -> tuple[tuple[Edit, ...], ...]:
+        """Per picture, every token at which the gate opened and nothing was shifted, with the reason."""
         ...
 
 
@@ -65,10 +83,23 @@ class Intervention(Protocol):
         tokenizer: "PreTrainedTokenizerBase",
         *,
         in_place: bool = False,
+        owners: Sequence[int | None] | None = None,
+        asked: Sequence[str] | None = None,
+        decoding: Decoding = "greedy",
+        hidden: "Callable[[], Tensor] | None" = None,
     ) -> LogitsHook:
-        """A fresh hook for a batch; ``pictures[row]()`` opens that row's picture when it is needed.
+        """A fresh hook for a batch; ``pictures[i]()`` opens a picture when it is needed.
 
-        With ``in_place`` the hook may change the scores it is given: for loops that own their logits.
+        Args:
+            pictures: One opener per answer.
+            tokenizer: The model's.
+            in_place: The hook may change the scores it is given: for loops that own their logits.
+            owners: Which picture each row of the logits belongs to: a picture's beams or samples repeat it, a row
+                that must be left alone (guidance) has None. By default row i belongs to picture i.
+            asked: What the user asked in their own words, per picture; words in it are not moved. A passage
+                retrieved for the prompt does not belong here.
+            decoding: How the loop turns scores into tokens.
+            hidden: Gives the language model's last hidden state of the step, (rows, hidden).
         """
         ...
 

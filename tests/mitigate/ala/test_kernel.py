@@ -1,6 +1,6 @@
 """The mathematics of ALA on a toy of three candidates, then properties."""
 
-from math import exp, inf
+from math import exp, inf, log
 
 import pytest
 import torch
@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evenhand.mitigate.ala.kernel import (
-    LEAD,
     align_shift,
-    lift_replacements,
+    contradiction,
+    group_shift,
+    move_draft,
+    move_mass,
     neutral_shift,
     open_gate,
     paper_shift,
@@ -22,7 +24,6 @@ from evenhand.mitigate.ala.kernel import (
 LOGITS = (3.0, 1.0, 2.0)
 DIRECTION = torch.tensor([1.0, -1.0, 0.0])
 ALPHA = torch.tensor([0.98])
-IDS = torch.tensor([0, 1, 2])
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 unit = st.floats(-1, 1, width=32)
@@ -64,16 +65,16 @@ def test_the_toy_before_any_shift():
     ],
 )
 def test_paper_shift_on_the_toy(s, strength, man, woman):
-    found = probabilities(paper_shift(ALPHA, one(s), DIRECTION, strength=strength))
+    found = probabilities(paper_shift(ALPHA, one(s), DIRECTION[None], strength=strength))
     assert found[:2] == pytest.approx([man, woman], abs=6e-4)
 
 
 def test_neutral_shift_on_the_toy():
     # without neutral forms, -2 |.98| |b|: logits 1.04, -.96, 2 -> e^ 2.829, .383, 7.389; sum 10.601
-    bare = neutral_shift(ALPHA, DIRECTION, torch.zeros(1, 3), strength=2.0)
+    bare = neutral_shift(ALPHA, DIRECTION.abs()[None], torch.zeros(1, 3), strength=2.0)
     assert probabilities(bare)[2] == pytest.approx(0.697, abs=5e-4)
     # with `person` as the form, its logit is 3.96 -> e^ 52.457; sum 55.669
-    boosted = neutral_shift(ALPHA, DIRECTION, torch.tensor([[0.0, 0.0, 1.0]]), strength=2.0)
+    boosted = neutral_shift(ALPHA, DIRECTION.abs()[None], torch.tensor([[0.0, 0.0, 1.0]]), strength=2.0)
     assert probabilities(boosted)[2] == pytest.approx(0.942, abs=5e-4)
 
 
@@ -89,7 +90,7 @@ def test_neutral_shift_on_the_toy():
     ],
 )
 def test_align_shift_by_hand(s, margin, man):
-    shift = align_shift(ALPHA, one(s), DIRECTION, strength=6.0, margin=margin)
+    shift = align_shift(ALPHA, one(s), DIRECTION[None], strength=6.0, margin=margin)
     assert shift[0].tolist() == pytest.approx([man, -man, 0.0], abs=1e-5)
 
 
@@ -142,7 +143,7 @@ def test_gate_is_argmax_in_the_gating_set(data):
 @settings(deadline=None)
 @given(unit, unit, directions, strengths)
 def test_paper_shift_opposes_the_excess(alpha, s, direction, strength):
-    shift = paper_shift(one(alpha), one(s), torch.tensor(direction), strength=strength)[0]
+    shift = paper_shift(one(alpha), one(s), torch.tensor([direction]), strength=strength)[0]
     for d, moved in zip(direction, shift.tolist(), strict=True):
         assert moved == pytest.approx(-strength * (alpha - s) * d, abs=1e-4)
         if alpha > s:  # carries more than it should: the first group's words lose, the second's gain
@@ -152,7 +153,7 @@ def test_paper_shift_opposes_the_excess(alpha, s, direction, strength):
 @settings(deadline=None)
 @given(unit, unit, directions, strengths, st.floats(-1, 1, width=32))
 def test_align_shift_never_weakens_an_agreeing_word(alpha, s, direction, strength, margin):
-    shift = align_shift(one(alpha), one(s), torch.tensor(direction), strength=strength, margin=margin)[0]
+    shift = align_shift(one(alpha), one(s), torch.tensor([direction]), strength=strength, margin=margin)[0]
     for d, moved in zip(direction, shift.tolist(), strict=True):
         assert moved * d * s >= 0  # whatever moves, moves toward the picture
         if s == 0 or (s > 0 and alpha >= margin) or (s < 0 and -alpha >= margin):
@@ -164,8 +165,9 @@ def test_align_shift_never_weakens_an_agreeing_word(alpha, s, direction, strengt
 def test_neutral_shift_gives_no_groups_word_anything(alpha, direction, strength, data):
     # Neutral forms may be any token, a group's own full-weight one included.
     forms = [float(data.draw(st.booleans())) if d in (0.0, 1.0, -1.0) else 0.0 for d in direction]
-    shift = neutral_shift(one(alpha), torch.tensor(direction), torch.tensor([forms]), strength=strength)[0]
-    mirrored = neutral_shift(one(-alpha), -torch.tensor(direction), torch.tensor([forms]), strength=strength)[0]
+    weight = torch.tensor([direction]).abs()
+    shift = neutral_shift(one(alpha), weight, torch.tensor([forms]), strength=strength)[0]
+    mirrored = neutral_shift(one(-alpha), weight, torch.tensor([forms]), strength=strength)[0]
     assert torch.equal(shift, mirrored)  # symmetric in the groups
     for d, form, moved in zip(direction, forms, shift.tolist(), strict=True):
         if d != 0:
@@ -176,40 +178,41 @@ def test_neutral_shift_gives_no_groups_word_anything(alpha, direction, strength,
 
 @given(unit, unit, directions)
 def test_zero_strength_shifts_nothing(alpha, s, direction):
-    d, forms = torch.tensor(direction), torch.ones(1, len(direction))
+    d, forms = torch.tensor([direction]), torch.ones(1, len(direction))
     assert not paper_shift(one(alpha), one(s), d, strength=0.0).any()
     assert not align_shift(one(alpha), one(s), d, strength=0.0, margin=1.0).any()
-    assert not neutral_shift(one(alpha), d, forms, strength=0.0).any()
+    assert not neutral_shift(one(alpha), d.abs(), forms, strength=0.0).any()
 
 
 def test_rows_of_a_batch_are_single_runs():
     generator = torch.Generator().manual_seed(0)
     alpha, s = (torch.rand(9, generator=generator) * 2 - 1 for _ in range(2))
-    direction = torch.rand(4, generator=generator) * 2 - 1
+    direction = torch.rand(1, 4, generator=generator) * 2 - 1
     forms = (torch.rand(9, 4, generator=generator) > 0.5).float()
     scores = torch.randn(9, 7, generator=generator)
-    ids = torch.tensor([0, 2, 3, 6])
+    ids = torch.tensor([[0, 2, 3, 6]]).expand(9, 4)
     batch = {
         "paper": paper_shift(alpha, s, direction, strength=2.0),
         "align": align_shift(alpha, s, direction, strength=6.0, margin=0.1),
-        "neutral": neutral_shift(alpha, direction, forms, strength=6.0),
+        "neutral": neutral_shift(alpha, direction.abs(), forms, strength=6.0),
     }
     for row in range(9):
         at = slice(row, row + 1)
         single = {
             "paper": paper_shift(alpha[at], s[at], direction, strength=2.0),
             "align": align_shift(alpha[at], s[at], direction, strength=6.0, margin=0.1),
-            "neutral": neutral_shift(alpha[at], direction, forms[at], strength=6.0),
+            "neutral": neutral_shift(alpha[at], direction.abs(), forms[at], strength=6.0),
         }
         for name, shift in batch.items():
             assert torch.equal(shift[at], single[name])
-            assert torch.equal(shift_logits(scores, ids, shift)[at], shift_logits(scores[at], ids, single[name]))
+            moved = shift_logits(scores[at], ids[at], single[name])
+            assert torch.equal(shift_logits(scores, ids, shift)[at], moved)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_shift_logits_touches_the_listed_tokens_only(dtype):
     scores = torch.tensor([[0.1, -inf, 2.0, -0.0, -inf], [5.0, 1.0, -2.0, -0.0, 0.3]], dtype=dtype)
-    before, ids = scores.clone(), torch.tensor([1, 2, 3])
+    before, ids = scores.clone(), torch.tensor([[1, 2, 3], [1, 2, 3]])
     moved = shift_logits(scores, ids, torch.tensor([[9.0, -1.5, 0.5], [0.0, 0.0, 0.0]]))
     assert bits(scores) == bits(before)
     assert moved.dtype == dtype
@@ -220,44 +223,133 @@ def test_shift_logits_touches_the_listed_tokens_only(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_shift_is_the_identity(dtype):
     scores = torch.randn(4, 11, generator=torch.Generator().manual_seed(1)).to(dtype)
-    assert bits(shift_logits(scores, torch.tensor([0, 5, 10]), torch.zeros(4, 3))) == bits(scores)
+    assert bits(shift_logits(scores, torch.tensor([[0, 5, 10]]).expand(4, 3), torch.zeros(4, 3))) == bits(scores)
 
 
-def test_a_replacement_is_lifted_until_it_wins_and_no_further():
-    # z + shift: token 0 "his" 9 - 6 = 3, token 1 "her" 1 + 6 = 7, token 2 "." 8. "his" had 9: "her" lacks 2 nats.
-    scores = torch.tensor([[9.0, 1.0, 8.0]])
-    shift = torch.tensor([[-6.0, 6.0]])
-    lifted = lift_replacements(scores[:, :2], shift, torch.tensor([[False, True]]))
-    assert lifted.tolist() == [[-6.0, 8.0 + LEAD]]
-    assert int(shift_logits(scores, torch.tensor([0, 1]), lifted).argmax()) == 1
+# --- moving probability to a stand-in ------------------------------------------------------------------------
 
 
-def test_a_replacement_that_wins_already_is_not_lifted():
-    # 9 - 6 = 3, 4 + 6 = 10, 8: the replacement wins by itself.
-    shift = torch.tensor([[-6.0, 6.0]])
-    scores = torch.tensor([[9.0, 4.0, 8.0]])
-    assert torch.equal(lift_replacements(scores[:, :2], shift, torch.tensor([[False, True]])), shift)
+def softmax(values: list[float]) -> list[float]:
+    weights = [exp(value) for value in values]
+    return [weight / sum(weights) for weight in weights]
+
+
+def test_a_draft_hands_its_probability_over():
+    # The toy: p = .665, .090, .245. With n = ln 4 a quarter stays: man .166, woman .090 + .499 = .589, person .245.
+    nats = move_draft(one(3.0), one(1.0), one(log(4)))[0].tolist()
+    man, woman, person = softmax([3 + nats[0], 1 + nats[1], 2.0])
+    assert (man, woman, person) == pytest.approx((0.6652 / 4, 0.0900 + 0.75 * 0.6652, 0.2447), abs=2e-4)
+    assert nats[0] == pytest.approx(-log(4))
+
+
+@pytest.mark.parametrize(("stand_in", "nats"), [(1.0, 0.0), (-inf, 5.0)])
+def test_a_draft_stays(stand_in, nats):
+    # nothing to take back; or a grammar forbids the stand-in
+    assert move_draft(one(3.0), one(stand_in), one(nats)).tolist() == [[0.0, 0.0]]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(-480, 480), min_size=3, max_size=8, unique=True), st.floats(3.5, 100, width=32), st.data())
+def test_the_stand_in_of_a_greedy_draft_is_chosen_and_the_rest_is_untouched(sixteenths, nats, data):
+    # A sixteenth apart: log(1 - e^-3.5) = -.03 is all that a stand-in of no probability of its own can lack.
+    row = [value / 16 for value in sixteenths]
+    drafted = max(range(len(row)), key=row.__getitem__)
+    stand_in = data.draw(st.sampled_from([i for i in range(len(row)) if i != drafted]))
+    fall, rise = move_draft(one(row[drafted]), one(row[stand_in]), one(nats))[0].tolist()
+    after = list(row)
+    after[drafted] += fall
+    after[stand_in] += rise
+    assert max(range(len(row)), key=after.__getitem__) == stand_in
+    top = max(*row, *after)
+    total, moved = (sum(exp(value - top) for value in values) for values in (row, after))
+    assert moved == pytest.approx(total, rel=1e-4)  # the same normaliser: every other probability is what it was
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_half_precision_chooses_the_stand_in_too(dtype):
+    scores = torch.tensor([[9.0, 1.0, 8.9375]], dtype=dtype)
+    nats = move_draft(scores[:, 0].float(), scores[:, 1].float(), one(6.0))
+    assert int(shift_logits(scores, torch.tensor([[0, 1]]), nats).argmax()) == 1
+
+
+def test_mass_of_several_words_by_hand():
+    # p = .4, .3, .1, .2 of man, boy, woman, girl: man keeps 1/2, boy keeps 1/4; both hand the rest to woman.
+    # man .2, boy .075, woman .1 + .2 + .225 = .525, girl .2
+    p = [0.4, 0.3, 0.1, 0.2]
+    scores = torch.tensor([[log(x) for x in p]])
+    sources, targets = torch.tensor([[0, 1]]), torch.tensor([[2, 2]])
+    shift = move_mass(scores, sources, targets, torch.tensor([[log(2), log(4)]]))
+    assert (scores + shift).exp()[0].tolist() == pytest.approx([0.2, 0.075, 0.525, 0.2], abs=1e-6)
+
+
+def test_mass_moves_nowhere_it_must_not():
+    scores = torch.tensor([[2.0, -inf, 1.0, 0.0]])
+    to_banned = move_mass(scores, torch.tensor([[0]]), torch.tensor([[1]]), torch.tensor([[6.0]]))
+    from_banned = move_mass(scores, torch.tensor([[1]]), torch.tensor([[2]]), torch.tensor([[6.0]]))
+    assert not to_banned.any()
+    assert not from_banned.any()
+
+
+def test_mass_of_a_token_too_small_for_a_float():
+    # e^-200 is 0 in float32: the target inherits all the same.
+    scores = torch.tensor([[0.0, -200.0]])
+    shift = move_mass(scores, torch.tensor([[0]]), torch.tensor([[1]]), torch.tensor([[log(2)]]))
+    assert (scores + shift)[0].tolist() == pytest.approx([-log(2), -log(2)], abs=1e-4)
+
+
+@settings(deadline=None)
+@given(st.floats(-20, 20, width=32), st.floats(-20, 20, width=32), st.floats(0, 60, width=32))
+def test_one_source_is_move_draft(drafted, stand_in, nats):
+    scores = torch.tensor([[drafted, stand_in]])
+    many = move_mass(scores, torch.tensor([[0]]), torch.tensor([[1]]), torch.tensor([[nats]]))
+    assert torch.allclose(many, move_draft(scores[:, 0], scores[:, 1], one(nats)), atol=1e-4)
+
+
+# --- any number of groups ------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1, width=32), st.floats(0, 1, width=32), directions, strengths)
+def test_two_groups_give_the_papers_scalar_rule(first, wanted, direction, strength):
+    # a = (x, 1 - x), s = (y, 1 - y): alpha = 2x - 1, s = 2y - 1
+    group = torch.tensor([[-1 if d == 0 else int(d < 0) for d in direction]])
+    many = group_shift(
+        torch.tensor([[first, 1 - first]]),
+        torch.tensor([[wanted, 1 - wanted]]),
+        group,
+        torch.tensor([direction]).abs(),
+        strength=strength,
+    )
+    scalar = [-strength * ((2 * first - 1) - (2 * wanted - 1)) * d for d in direction]
+    assert many[0].tolist() == pytest.approx(scalar, abs=1e-4)
+
+
+def test_three_groups_by_hand():
+    # a = (.7, .2, .1), s = (0, 1, 0): gap (.7, -.8, .1). A word of group 0 with b = 1:
+    # -2 (.7 - (-.8 + .1) / 2) = -2 (.7 + .35) = -2.1; group 1: -2 (-.8 - .4) = 2.4; group 2: -2 (.1 + .05) = -.3
+    shares, wanted = torch.tensor([[0.7, 0.2, 0.1]]), torch.tensor([[0.0, 1.0, 0.0]])
+    shift = group_shift(shares, wanted, torch.tensor([[0, 1, 2, -1]]), torch.ones(1, 4), strength=2.0)
+    assert shift[0].tolist() == pytest.approx([-2.1, 2.4, -0.3, 0.0], abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("scores", "shift", "replacements"),
+    ("shares", "wanted", "margin", "expected"),
     [
-        ([[9.0, 1.0, 8.0]], [[0.0, 0.0]], [[False, True]]),  # a row that is left alone
-        ([[9.0, 1.0, 8.0]], [[-6.0, 6.0]], [[False, False]]),  # nothing may stand there
-        ([[9.0, float("-inf"), 8.0]], [[-6.0, 6.0]], [[False, True]]),  # a grammar forbids the replacement
+        ([0.9, 0.1], 1, 0.0, 0.8),  # alpha = .8, s < 0: [0 + .8]
+        ([0.9, 0.1], 0, 0.0, 0.0),  # agrees
+        ([0.9, 0.1], 0, 1.0, 0.2),  # agrees, by less than the margin: [1 - .8]
+        ([0.7, 0.2, 0.1], 1, 0.0, 0.5),  # the largest other share leads by .5
+        ([0.7, 0.2, 0.1], 0, 0.0, 0.0),
+        ([0.7, 0.2, 0.1], 2, -0.3, 0.3),  # leads by .6, .3 of it tolerated
     ],
 )
-def test_nothing_is_lifted_without_need_or_right(scores, shift, replacements):
-    given = torch.tensor(shift)
-    lifted = lift_replacements(torch.tensor(scores)[:, :2], given, torch.tensor(replacements))
-    assert torch.equal(lifted, given)
+def test_contradiction_by_hand(shares, wanted, margin, expected):
+    found = contradiction(torch.tensor([[shares]]), torch.tensor([wanted]), margin=margin)
+    assert found.tolist() == [[pytest.approx(expected, abs=1e-6)]]
 
 
-def test_the_best_of_several_replacements_wins():
-    # "child" 2 and "kid" 5, both raised alike: "kid" wins, their order stays.
-    scores = torch.tensor([[9.0, 2.0, 5.0, 8.0]])
-    ids, shift = torch.tensor([0, 1, 2]), torch.tensor([[-6.0, 0.5, 0.5]])
-    lifted = lift_replacements(scores[:, :3], shift, torch.tensor([[False, True, True]]))
-    # the best is 5.5, the drafted token had 9: 3.5 + LEAD are missing
-    assert lifted.tolist() == [[-6.0, 4.0 + LEAD, 4.0 + LEAD]]
-    assert int(shift_logits(scores, ids, lifted).argmax()) == 2
+def test_a_lead_opens_the_gate_early():
+    scores = torch.tensor([[0.0, 3.0, 2.5]])
+    assert open_gate(scores, torch.tensor([2])).opened.tolist() == [False]
+    assert open_gate(scores, torch.tensor([2]), lead=0.5).opened.tolist() == [True]
+    assert open_gate(scores, torch.tensor([2]), lead=0.4).opened.tolist() == [False]

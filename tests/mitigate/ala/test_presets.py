@@ -14,11 +14,13 @@ from transformers import PreTrainedTokenizerFast
 from evenhand import registry
 from evenhand.attributes import load_attribute
 from evenhand.errors import BadInputError, TokenizerMismatchError
-from evenhand.mitigate.ala.presets import Ala, align, neutral, paper
+from evenhand.mitigate.ala.ala import Ala
+from evenhand.mitigate.ala.picture.given import GivenSignal
+from evenhand.mitigate.ala.pieces import weights_from_words
+from evenhand.mitigate.ala.presets import align, civil, nearest, neutral, paper
 from evenhand.mitigate.ala.processor import AlaLogitsProcessor
-from evenhand.mitigate.ala.rules import PaperRule
-from evenhand.mitigate.ala.signals import GivenSignal, WordScorer
-from evenhand.mitigate.ala.weights import weights_from_words
+from evenhand.mitigate.ala.rules import AlignRule, NearestRule, NeutralRule, PaperRule
+from evenhand.mitigate.ala.text.lexicon import WordScorer
 from evenhand.models.protocol import Intervention, LogitsHook
 
 MAN, WOMAN, PERSON = 1, 2, 3
@@ -68,20 +70,24 @@ def test_the_published_update_on_the_toy(s, strength, man, woman, tokenizer):
 def test_align_leaves_what_paper_damages(tokenizer):
     plain = [0.665, 0.090, 0.245]
     for s in (0.6, 0.0):  # a picture that agrees, and one that says nothing
-        assert after(align(signal=GivenSignal(s), strength=50.0), tokenizer) == pytest.approx(plain, abs=5e-4)
+        strong = align(signal=GivenSignal(s), rule=AlignRule(strength=50.0))
+        assert after(strong, tokenizer) == pytest.approx(plain, abs=5e-4)
         assert after(paper(signal=GivenSignal(s), strength=50.0), tokenizer)[1] > 0.99
-    assert after(align(signal=GivenSignal(-0.6)), tokenizer)[1] > 0.99
+    # man's .665 goes to woman's .090, but for e^-5.78 of it; person keeps its .245
+    assert after(align(signal=GivenSignal(-0.6)), tokenizer) == pytest.approx([0.002, 0.753, 0.245], abs=1e-3)
 
 
 def test_neutral_prefers_the_neutral_word(tokenizer):
-    # alpha = tanh 2 = .964; man and woman lose 5.784, person gains it: logits -2.784, -4.784, 7.784
-    assert after(neutral(), tokenizer)[2] == pytest.approx(1.0, abs=1e-4)
+    # alpha = tanh 2 = .964: man's .665 goes to person's .245, but for e^-5.78 of it; woman was not drafted
+    assert after(neutral(), tokenizer) == pytest.approx([0.002, 0.090, 0.908], abs=1e-3)
 
 
 MODES = [
     ("paper", paper(signal=GivenSignal(1.0)), "emitted"),
     ("align", align(signal=GivenSignal(1.0)), "draft"),
     ("neutral", neutral(), "draft"),
+    ("nearest", nearest(signal=GivenSignal(1.0)), "emitted"),
+    ("civil", civil(load_attribute("gender"), scorer=WordScorer(), weights=None), "emitted"),
 ]
 
 
@@ -94,7 +100,9 @@ def test_a_mode_is_an_intervention(name, mode, continuation, tokenizer):
     assert isinstance(mode.start([picture], tokenizer), LogitsHook)
 
 
-@pytest.mark.parametrize(("name", "target"), [("paper", paper), ("align", align), ("neutral", neutral)])
+@pytest.mark.parametrize(
+    ("name", "target"), [("paper", paper), ("align", align), ("neutral", neutral), ("nearest", nearest)]
+)
 def test_modes_are_found_by_name(name, target):
     assert registry.load("mitigations", name).__qualname__ == target.__qualname__
 
@@ -109,7 +117,15 @@ def test_every_option_shows_in_the_settings():
     def seen(**options) -> str:
         return json.dumps(align(**{"signal": GivenSignal(1.0), **options}).settings, sort_keys=True)
 
-    varied = [{}, {"signal": GivenSignal(0.5)}, {"strength": 3.0}, {"continuation": "emitted"}]
+    varied = [
+        {},
+        {"signal": GivenSignal(0.5)},
+        {"rule": AlignRule(strength=3.0)},
+        {"rule": AlignRule(abstain="neutral")},
+        {"continuation": "emitted"},
+        {"guarded": False},
+        {"scorer": WordScorer(decay=0.5)},
+    ]
     assert len({seen(**options) for options in varied}) == len(varied)
 
 
@@ -117,8 +133,8 @@ def test_every_option_shows_in_the_settings():
 def test_absurd_strengths_are_refused(strength):
     for mode in (
         lambda: paper(signal=GivenSignal(1.0), strength=strength),
-        lambda: align(signal=GivenSignal(1.0), strength=strength),
-        lambda: neutral(strength=strength),
+        lambda: align(signal=GivenSignal(1.0), rule=AlignRule(strength=strength)),
+        lambda: neutral(rule=NeutralRule(strength=strength)),
     ):
         with pytest.raises(BadInputError, match="strength"):
             mode()
@@ -152,3 +168,23 @@ def test_given_weights_are_used_and_checked(tokenizer):
         assert after(mode, tokenizer)[1] > 0.9
         with pytest.raises(TokenizerMismatchError):
             mode.start([picture], words("▁woman", "▁man", "▁person"))
+
+
+def test_the_users_own_words_are_not_taken_back(tokenizer):
+    scores = torch.tensor([[-torch.inf, 3.0, 1.0, 2.0]])
+    for asked, greedy in (("What is the man doing?", MAN), ("What is the woman doing?", PERSON), ("", PERSON)):
+        hook = neutral().start([picture], tokenizer, asked=[asked])
+        assert int(hook(NO_TEXT, scores).argmax()) == greedy
+
+
+def test_asked_is_one_text_a_picture(tokenizer):
+    with pytest.raises(BadInputError, match="asked"):
+        neutral().start([picture], tokenizer, asked=["a", "b"])
+
+
+def test_nearest_neutral_asks_no_picture(tokenizer):
+    mode = nearest(rule=NearestRule(neutral=True))
+    assert mode.signal is None
+    found = after(mode, tokenizer)
+    assert found[0] < 0.665
+    assert found[1] == pytest.approx(0.090 / (1 - 0.665) * (1 - found[0]), abs=1e-3)  # only the draft was a candidate

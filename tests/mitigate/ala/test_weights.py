@@ -1,276 +1,357 @@
-"""Word lists mapped onto real tokenizers built here, and what a weights file must be to be read."""
+"""States of a text worked out by hand, and what a weights file must be to be read."""
 
 # ruff: noqa: S106  (special tokens are not passwords)
 
 import json
 import os
 import pickle
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from evenhand.attributes import load_attribute
 from evenhand.errors import ArtefactError, BadInputError, TokenizerMismatchError
 from evenhand.mitigate.ala.weights import (
     TokenWeights,
+    check_tokenizer,
     load_weights,
     save_weights,
     tokenizer_hash,
-    weights_from_words,
 )
-from evenhand.records import Attribute
-
-GENDER = Attribute(
-    name="gender",
-    groups=("male", "female"),
-    target=(0.5, 0.5),
-    words={"male": ("man", "he"), "female": ("woman", "she")},
-    steering_words={"male": ("man", "he", "policeman"), "female": ("woman", "she", "policewoman")},
-    neutral_words=("person",),
-    neutral_forms={
-        "man": ("person", "adult"),
-        "woman": ("person", "adult"),
-        "he": ("they",),
-        "she": ("they",),
-        "policeman": ("officer",),
-        "policewoman": ("officer",),
-    },
-    counterparts={"man": "woman", "woman": "man"},
-    source="test",
-)
-SIGNS = {"man": 1.0, "he": 1.0, "woman": -1.0, "she": -1.0, "person": 0.0, "they": 0.0, "adult": 0.0}
-# Everything but the police is learnt as one token, each way it can be written.
-TEXTS = [
-    text for word in SIGNS for text in (f" {word}", f" {word.capitalize()}", f" {word.upper()}", word.capitalize())
-]
-
-
-def trained(kind: str) -> PreTrainedTokenizerFast:
-    """A BPE whose merges are learnt from ``TEXTS``: one token each, and letters for the rest."""
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    letters = list("▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.")
-    if kind == "bytelevel":  # as GPT-2
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        letters = pre_tokenizers.ByteLevel.alphabet()
-    elif kind == "gemma":  # spaces become ▁ and nothing is put in front
-        tokenizer.normalizer = normalizers.Replace(" ", "▁")
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(?=▁)"), "isolated")
-        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
-    else:  # as Llama's: every text begins with ▁
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-        tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
-    special = ["<unk>", "<pad>", "</s>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=2000, special_tokens=special, initial_alphabet=letters, show_progress=False
-    )
-    tokenizer.train_from_iterator(TEXTS * 3, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="</s>")
 
 
 def whole_words(*words: str) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(("<unk>", *words))}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
-@pytest.fixture(scope="module", params=["bytelevel", "gemma", "metaspace"])
-def tokenizer(request) -> PreTrainedTokenizerFast:
-    return trained(request.param)
+TINY = whole_words("▁man", "▁woman", "▁person", "▁police", "woman", "man", "▁a", "▁chief", "ess", "Man")
+MAN, WOMAN, PERSON, POLICE, TAIL, TAIL_MAN, A, CHIEF, ESS, BARE = range(1, 11)
+INNER = 2**32
 
 
-@pytest.fixture(scope="module")
-def weights(tokenizer) -> TokenWeights:
-    return weights_from_words(GENDER, tokenizer)
+def example() -> TokenWeights:
+    """` police` + `man` or `woman` (state 2), ` chief` + `woman` + `ess` (states 3, 4); `Man` at the start alone."""
+    #            man woman person woman man ess Man     (1, 2, 3, 5, 6, 9, 10)
+    inside = [0, 1, -1, -1, -1, -1, -1]
+    entry = torch.tensor(
+        [
+            inside,
+            [0, 1, -1, -1, -1, -1, 5],
+            [0, 1, -1, 2, 3, -1, -1],
+            inside,
+            [0, 1, -1, -1, -1, 4, -1],
+        ],
+        dtype=torch.int32,
+    )
+    of_entry = torch.tensor([0, 1, 1, 0, 1, 0, -1], dtype=torch.int8)
+    weight = torch.tensor([1.0, 0.5, 0.5, 1.0, 0.25, 1.0, 0.0])
+    return TokenWeights(
+        attribute="gender",
+        groups=("male", "female"),
+        token_ids=torch.tensor([MAN, WOMAN, PERSON, TAIL, TAIL_MAN, ESS, BARE]),
+        group=of_entry[entry.long()],
+        weight=weight[entry.long()],
+        entry=entry,
+        neutral_forms=torch.tensor([[2], [2], [-1], [-1], [-1], [-1]], dtype=torch.int16),
+        counterparts=torch.tensor([[-1, 1], [0, -1], [4, -1], [-1, 3], [-1, -1], [-1, -1]], dtype=torch.int16),
+        spelling=torch.tensor([0, 0, 0, 0, 0, 3], dtype=torch.int8),
+        words=("man", "woman", "policewoman", "policeman", "chiefwomaness", "man"),
+        keys=torch.tensor([POLICE, CHIEF, 3 * INNER + TAIL]),
+        nexts=torch.tensor([2, 3, 4]),
+        depth=2,
+        tokenizer=tokenizer_hash(TINY),
+        left_out=("king",),
+    )
 
 
-def only_id(tokenizer: PreTrainedTokenizerFast, text: str) -> int:
-    (token,) = tokenizer.encode(text, add_special_tokens=False)
-    return token
+# --- states ------------------------------------------------------------------------------------------------------
+
+TEXTS = [
+    ([], 1),
+    ([A], 0),
+    ([MAN], 0),
+    ([POLICE], 2),
+    ([A, POLICE], 2),
+    ([POLICE, TAIL], 0),
+    ([CHIEF], 3),
+    ([CHIEF, TAIL], 4),
+    ([CHIEF, TAIL, ESS], 0),
+    ([CHIEF, CHIEF, TAIL], 4),
+    ([CHIEF, POLICE], 2),
+    ([POLICE, CHIEF, TAIL], 4),
+    ([TAIL], 0),
+    ([A, TAIL], 0),
+    ([A, A, A, CHIEF, TAIL], 4),
+    ([CHIEF, TAIL, A], 0),
+    ([99999], 0),
+]
 
 
-# --- words to tokens -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("text", "state"), TEXTS)
+def test_states_by_hand(text, state):
+    assert example().states(torch.tensor([text], dtype=torch.long)).tolist() == [state]
 
 
-def test_every_spelling_shares_its_words_direction(tokenizer, weights):
-    direction = dict(zip(weights.token_ids.tolist(), weights.direction.tolist(), strict=True))
-    expected = {only_id(tokenizer, text): SIGNS[text.strip().lower()] for text in TEXTS}
-    assert direction == expected  # each of them, and nothing else
+def test_rows_do_not_touch_each_other():
+    texts = torch.tensor([text for text, _ in TEXTS if len(text) == 2])
+    assert example().states(texts).tolist() == [state for text, state in TEXTS if len(text) == 2]
 
 
-def test_ids_are_ascending_and_unique(weights):
-    ids = weights.token_ids.tolist()
-    assert ids == sorted(set(ids))
+def test_narrow_ids_do_not_overflow():
+    assert example().states(torch.tensor([[CHIEF, TAIL]], dtype=torch.int32)).tolist() == [4]
 
 
-def test_neutral_forms_keep_the_spelling(tokenizer, weights):
-    index = {token: i for i, token in enumerate(weights.token_ids.tolist())}
-
-    def forms(text: str) -> set[int]:
-        row = weights.neutral_forms[index[only_id(tokenizer, text)]]
-        return set(weights.token_ids[row].tolist())
-
-    assert forms(" woman") == {only_id(tokenizer, " person"), only_id(tokenizer, " adult")}
-    assert forms(" Man") == {only_id(tokenizer, " Person"), only_id(tokenizer, " Adult")}
-    assert forms(" SHE") == {only_id(tokenizer, " THEY")}
-    assert forms("He") == {only_id(tokenizer, "They")}
-    assert forms(" person") == set()
+@given(st.lists(st.integers(0, 11), max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_a_walk_from_the_beginning_gives_the_same_state(text):
+    # The automaton, one token at a time: lead on from here, else begin anew, else be inside no word.
+    weights = example()
+    steps = dict(zip(weights.keys.tolist(), weights.nexts.tolist(), strict=True))
+    state = 1
+    for token in text:
+        state = steps.get(state * INNER + token, steps.get(token, 0))
+    assert weights.states(torch.tensor([text], dtype=torch.long)).tolist() == [state]
 
 
-def test_words_in_pieces_are_left_out_and_listed(tokenizer, weights):
-    assert weights.left_out == ("policeman", "policewoman")
-    pieces = tokenizer.encode(" policewoman", add_special_tokens=False)
-    assert len(pieces) > 1
-    assert not set(pieces) & set(weights.token_ids.tolist())
+@given(st.lists(st.integers(0, 11), min_size=2, max_size=2), st.lists(st.integers(0, 11), min_size=1, max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_only_the_last_ids_matter(tail, head):
+    weights = example()
+    texts = [torch.tensor([[*before, *tail]]) for before in (head, [A])]
+    assert torch.equal(weights.states(texts[0]), weights.states(texts[1]))
 
 
-@pytest.mark.parametrize("kind", ["bytelevel", "gemma"])
-def test_a_piece_inside_a_word_does_not_count(kind):
-    # Without a space before it, a lower-case `man` continues a word: `wo` + `man`.
-    tokenizer = trained(kind)
-    tokenizer.add_tokens(["man"])
-    bare = tokenizer.convert_tokens_to_ids("man")
-    assert bare not in weights_from_words(GENDER, tokenizer).token_ids.tolist()
+def test_a_word_that_begins_the_text():
+    keys, nexts = torch.tensor([POLICE, CHIEF, INNER + BARE, 3 * INNER + TAIL]), torch.tensor([2, 3, 5, 4])
+    first = replace(example(), keys=keys, nexts=nexts)
+    for text, state in (([BARE], 5), ([BARE, TAIL], 0), ([A, BARE], 0), ([A, A, BARE], 0), ([BARE, POLICE], 2)):
+        assert first.states(torch.tensor([text])).tolist() == [state]
 
 
-def test_the_unknown_token_is_no_word():
-    found = weights_from_words(GENDER, whole_words("▁man", "▁woman", "▁person"))
-    assert found.token_ids.tolist() == [1, 2, 3]
-    assert found.direction.tolist() == [1.0, -1.0, 0.0]
-    assert found.neutral_forms.tolist() == [[False, False, True], [False, False, True], [False] * 3]
-    assert found.counterparts.tolist() == [[False, True, False], [True, False, False], [False] * 3]
-    assert found.left_out == ("he", "policeman", "she", "policewoman")
+def test_words_of_one_token_need_no_paths():
+    none = torch.empty(0, dtype=torch.long)
+    flat = replace(example(), keys=none, nexts=none, depth=0)
+    assert flat.states(torch.tensor([[A, POLICE], [POLICE, A]])).tolist() == [0, 0]
+    assert flat.states(torch.empty(3, 0, dtype=torch.long)).tolist() == [1, 1, 1]
 
 
-def test_a_groups_word_is_nobodys_neutral_form():
-    odd = replace(GENDER, neutral_forms={"woman": ("man", "person"), "man": ("person",)})
-    found = weights_from_words(odd, whole_words("▁man", "▁woman", "▁person"))
-    assert found.neutral_forms.tolist() == [[False, False, True], [False, False, True], [False] * 3]
+@pytest.mark.parametrize("length", [0, 1, 2, 5])
+def test_states_never_read_a_tensors_value(length):
+    # A meta tensor has no values: whatever would wait for a device fails on it.
+    meta = torch.device("meta")
+    found = example().to(meta).states(torch.zeros(4, length, dtype=torch.long, device=meta))
+    assert (found.shape, found.device.type) == ((4,), "meta")
 
 
-def test_the_shipped_attribute():
-    found = weights_from_words(load_attribute("gender"), trained("bytelevel"))
-    assert {"policewoman", "pregnant", "king"} <= set(found.left_out)
-    assert not {"man", "woman", "he", "she"} & set(found.left_out)
+# --- direction ---------------------------------------------------------------------------------------------------
 
 
-def test_a_group_without_a_token_is_refused():
-    with pytest.raises(BadInputError, match="'female'"):
-        weights_from_words(GENDER, whole_words("▁man", "▁person"))
+def test_direction_by_hand():
+    assert example().direction.tolist() == [
+        [1.0, -0.5, 0.0, 0.0, 0.0, 0.0, 0.0],
+        [1.0, -0.5, 0.0, 0.0, 0.0, 0.0, 1.0],
+        [1.0, -0.5, 0.0, -0.5, 1.0, 0.0, 0.0],
+        [1.0, -0.5, 0.0, 0.0, 0.0, 0.0, 0.0],
+        [1.0, -0.5, 0.0, 0.0, 0.0, -0.25, 0.0],
+    ]
 
 
-def test_three_groups_are_refused():
-    three = replace(GENDER, groups=("male", "female", "third"))
-    with pytest.raises(BadInputError, match="two groups"):
-        weights_from_words(three, whole_words("▁man", "▁woman"))
+def test_three_groups_have_no_direction():
+    three = replace(example(), groups=("male", "female", "third"))
+    with pytest.raises(BadInputError, match="3 in 'gender'"):
+        _ = three.direction
 
 
-# --- files ---------------------------------------------------------------------------------------------------
+# --- files -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def tiny() -> PreTrainedTokenizerFast:
-    return whole_words("▁man", "▁woman", "▁person")
-
-
-@pytest.fixture
-def written(tiny, tmp_path) -> Path:
+def written(tmp_path) -> Path:
     path = tmp_path / "weights.safetensors"
-    save_weights(weights_from_words(GENDER, tiny), path)
+    save_weights(example(), path)
     return path
 
 
-def test_round_trip(tokenizer, weights, tmp_path):
-    save_weights(weights, tmp_path / "w.safetensors")
-    back = load_weights(tmp_path / "w.safetensors", tokenizer)
-    for name in ("token_ids", "direction", "neutral_forms", "counterparts"):
-        assert torch.equal(getattr(back, name), getattr(weights, name))
-    assert (back.attribute, back.tokenizer, back.left_out) == ("gender", weights.tokenizer, weights.left_out)
+def test_round_trip(written):
+    back, weights = load_weights(written, TINY), example()
+    for field in fields(TokenWeights):
+        one, other = getattr(back, field.name), getattr(weights, field.name)
+        if isinstance(one, torch.Tensor):
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other)
+        else:
+            assert one == other
 
 
 def test_another_tokenizer_is_refused(written):
     with pytest.raises(TokenizerMismatchError, match="made for"):
         load_weights(written, whole_words("▁woman", "▁man", "▁person"))
+    assert check_tokenizer(example(), TINY).attribute == "gender"
 
 
-def test_the_hash_covers_added_tokens(tiny):
-    before = tokenizer_hash(tiny)
-    tiny.add_tokens(["<image>"])
-    assert tokenizer_hash(tiny) != before
+def test_the_hash_covers_added_tokens():
+    tokenizer = whole_words("▁man")
+    before = tokenizer_hash(tokenizer)
+    tokenizer.add_tokens(["<image>"])
+    assert tokenizer_hash(tokenizer) != before
 
 
-GOOD = {
-    "token_ids": torch.tensor([1, 2, 3]),
-    "direction": torch.tensor([1.0, -1.0, 0.0]),
-    "neutral_forms": torch.zeros(3, 3, dtype=torch.uint8),
-    "counterparts": torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.uint8),
+def changed(field: str, index: tuple[int, ...] | int, value: float) -> TokenWeights:
+    tensor = getattr(example(), field).clone()
+    tensor[index] = value
+    return replace(example(), **{field: tensor})
+
+
+NONE = torch.empty(0, dtype=torch.long)
+WRONG = {
+    "NaN": changed("weight", (0, 0), float("nan")),
+    "infinity": changed("weight", (0, 0), float("inf")),
+    "over one": changed("weight", (0, 0), 1.01),
+    "below zero": changed("weight", (0, 0), -0.5),
+    "a weight without a group": changed("weight", (0, 2), 0.5),
+    "a group that is not declared": changed("group", (0, 0), 2),
+    "a group below none": changed("group", (0, 2), -2),
+    "a group without an entry": changed("group", (0, 2), 1),
+    "an entry without a group": changed("entry", (0, 2), 1),
+    "an entry that is not there": changed("entry", (0, 0), 6),
+    "an inner state that forgets state 0": replace(
+        example(),
+        group=torch.where(torch.arange(5)[:, None] == 3, -1, example().group).to(torch.int8),
+        weight=torch.where(torch.arange(5)[:, None] == 3, 0.0, example().weight),
+        entry=torch.where(torch.arange(5)[:, None] == 3, -1, example().entry).to(torch.int32),
+    ),
+    "unsorted": changed("token_ids", 0, 7),
+    "twice": changed("token_ids", 1, MAN),
+    "negative": changed("token_ids", 0, -1),
+    "beyond any vocabulary": changed("token_ids", 6, INNER),
+    "one group": replace(example(), groups=("male",)),
+    "a group twice": replace(example(), groups=("male", "male")),
+    "no attribute": replace(example(), attribute=""),
+    "an empty word": replace(example(), words=("", *example().words[1:])),
+    "too few words": replace(example(), words=example().words[1:]),
+    "an unknown spelling": changed("spelling", 0, 4),
+    "a stand-in that is no column": changed("neutral_forms", (0, 0), 7),
+    "a stand-in below none": changed("counterparts", (0, 0), -2),
+    "a group's word as a form": changed("neutral_forms", (0, 0), 1),
+    "a group's word as a form where it counts": changed("neutral_forms", (2, 0), 4),
+    "a word as its own counterpart": changed("counterparts", (0, 0), 0),
+    "a counterpart of its own group": changed("counterparts", (0, 1), 0),
+    "something neutral for its own group": changed("counterparts", (0, 0), 2),
+    "counterparts of three": replace(example(), counterparts=torch.full((6, 3), -1, dtype=torch.int16)),
+    "unsorted keys": replace(example(), keys=torch.tensor([CHIEF, POLICE, 3 * INNER + TAIL])),
+    "a negative key": changed("keys", 0, -1),
+    "a key twice": changed("keys", 1, POLICE),
+    "a state that is not there": changed("nexts", 0, 5),
+    "a state reached twice": changed("nexts", 0, 3),
+    "back to state 0": changed("nexts", 0, 0),
+    "a circle": changed("keys", 2, 4 * INNER + TAIL),
+    "a key of no state": changed("keys", 2, 9 * INNER + TAIL),
+    "another depth": replace(example(), depth=3),
+    "no depth": replace(example(), depth=0),
+    "a negative depth": replace(example(), depth=-2),
+    "no tokens": replace(
+        example(), token_ids=NONE, **{name: getattr(example(), name)[:, :0] for name in ("group", "weight", "entry")}
+    ),
+    "one state": replace(
+        example(),
+        **{name: getattr(example(), name)[:1] for name in ("group", "weight", "entry")},
+        keys=NONE,
+        nexts=NONE,
+        depth=0,
+    ),
 }
-NONE = {
-    "token_ids": torch.empty(0, dtype=torch.int64),
-    "direction": torch.empty(0),
-    "neutral_forms": torch.empty(0, 0, dtype=torch.uint8),
-    "counterparts": torch.empty(0, 0, dtype=torch.uint8),
-}
-METADATA = {"format": "evenhand-token-weights-1", "attribute": "gender", "left_out": "[]"}
-WRONG_TENSORS = {
-    "NaN": {"direction": torch.tensor([1.0, float("nan"), 0.0])},
-    "infinity": {"direction": torch.tensor([1.0, float("-inf"), 0.0])},
-    "over one": {"direction": torch.tensor([1.0, -1.01, 0.0])},
-    "whole-number directions": {"direction": torch.tensor([1, -1, 0])},
-    "unsorted": {"token_ids": torch.tensor([1, 3, 2])},
-    "twice": {"token_ids": torch.tensor([1, 2, 2])},
-    "negative": {"token_ids": torch.tensor([-1, 2, 3])},
-    "ids not whole": {"token_ids": torch.tensor([1.0, 2.0, 3.0])},
-    "too short": {"direction": torch.tensor([1.0, -1.0])},
-    "a group's word as its own counterpart": {
-        "counterparts": torch.tensor([[1, 0, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.uint8)
-    },
-    "forms not square": {"neutral_forms": torch.zeros(3, 2, dtype=torch.uint8)},
-    "a group's word as a form": {"neutral_forms": torch.tensor([[0, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=torch.uint8)},
-    "no tokens": NONE,
-    "another tensor": {"more": torch.zeros(1)},
-}
-WRONG_METADATA = {
-    "another format": {"format": "evenhand-token-weights-2"},
-    "left_out is not JSON": {"left_out": "[policewoman"},
-    "left_out is not a list of words": {"left_out": '{"a": 1}'},
-}
 
 
-def rewrite(path: Path, tokenizer: PreTrainedTokenizerFast, tensors=None, metadata=None) -> None:
-    owner = {"tokenizer": tokenizer_hash(tokenizer)}
-    save_file({**GOOD, **(tensors or {})}, path, metadata={**METADATA, **owner, **(metadata or {})})
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_weights_are_refused(what, tmp_path):
+    save_weights(WRONG[what], tmp_path / "w.safetensors")
+    with pytest.raises(ArtefactError, match=r"w\.safetensors"):
+        load_weights(tmp_path / "w.safetensors", TINY)
 
 
-def test_the_file_the_wrong_ones_differ_from_is_read(tiny, written):
-    rewrite(written, tiny)
-    assert load_weights(written, tiny).direction.tolist() == [1.0, -1.0, 0.0]
+def rewrite(path: Path, *, tensors=None, metadata=None) -> None:
+    """The written file with some of it replaced; None takes it away."""
+    weights = example()
+    names = ("token_ids", "group", "weight", "entry", "neutral_forms", "counterparts", "spelling", "keys", "nexts")
+    good = {name: getattr(weights, name) for name in names} | (tensors or {})
+    about = {
+        "format": "evenhand-token-weights-2",
+        "attribute": "gender",
+        "tokenizer": weights.tokenizer,
+        "depth": "2",
+        "groups": json.dumps(weights.groups),
+        "words": json.dumps(weights.words),
+        "left_out": "[]",
+    } | (metadata or {})
+    kept = {name: text for name, text in about.items() if text is not None}
+    save_file({name: tensor for name, tensor in good.items() if tensor is not None}, path, metadata=kept)
 
 
-@pytest.mark.parametrize("what", WRONG_TENSORS)
-def test_wrong_tensors_are_refused(what, tiny, written):
-    rewrite(written, tiny, tensors=WRONG_TENSORS[what])
+def test_the_file_the_wrong_ones_differ_from_is_read(written):
+    rewrite(written)
+    assert load_weights(written, TINY).left_out == ()
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"weight": None},
+        {"more": torch.zeros(1)},
+        {"weight": torch.zeros(5, 7, dtype=torch.float64)},
+        {"group": torch.zeros(5, 7)},
+        {"token_ids": torch.arange(1.0, 8.0)},
+        {"keys": torch.arange(3, dtype=torch.int32)},
+        {"weight": example().weight[:, :6].contiguous()},
+        {"group": example().group[0]},
+        {"group": torch.tensor(0, dtype=torch.int8)},
+        {"nexts": torch.tensor([2, 3])},
+        {"neutral_forms": torch.zeros(6, dtype=torch.int16)},
+        {"counterparts": example().counterparts[:5].contiguous()},
+        {"spelling": example().spelling[:, None]},
+        {"token_ids": example().token_ids[None]},
+    ],
+)
+def test_wrong_tensors_are_refused(tensors, written):
+    rewrite(written, tensors=tensors)
+    with pytest.raises(ArtefactError, match="make it again"):
+        load_weights(written, TINY)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"format": "evenhand-token-weights-1"},
+        {"left_out": "[policewoman"},
+        {"left_out": '{"a": 1}'},
+        {"left_out": "[" * 100_000},
+        {"words": "[1, 2]"},
+        {"words": None},
+        {"groups": None},
+        {"depth": None},
+        {"depth": "two"},
+        {"depth": "2.0"},
+        {"depth": "9" * 5000},
+        {"attribute": None},
+    ],
+)
+def test_wrong_metadata_is_refused(metadata, written):
+    rewrite(written, metadata=metadata)
     with pytest.raises(ArtefactError):
-        load_weights(written, tiny)
+        load_weights(written, TINY)
 
 
-@pytest.mark.parametrize("what", WRONG_METADATA)
-def test_wrong_metadata_is_refused(what, tiny, written):
-    rewrite(written, tiny, metadata=WRONG_METADATA[what])
-    with pytest.raises(ArtefactError):
-        load_weights(written, tiny)
-
-
-def test_a_file_without_metadata_is_refused(tiny, written):
-    save_file(GOOD, written)
+def test_a_file_without_metadata_is_refused(written):
+    save_file({"token_ids": torch.tensor([1])}, written)
     with pytest.raises(ArtefactError, match="format None"):
-        load_weights(written, tiny)
+        load_weights(written, TINY)
 
 
 class Payload:
@@ -284,20 +365,20 @@ class Payload:
 
 
 @pytest.mark.parametrize("writer", ["pickle", "torch"])
-def test_a_pickle_is_refused_and_not_run(writer, tiny, tmp_path):
+def test_a_pickle_is_refused_and_not_run(writer, tmp_path):
     path, mark = tmp_path / "weights.safetensors", tmp_path / "ran"
     if writer == "pickle":
         path.write_bytes(pickle.dumps(Payload(mark)))
     else:
         torch.save(Payload(mark), path)
     with pytest.raises(ArtefactError, match=r"weights\.safetensors"):
-        load_weights(path, tiny)
+        load_weights(path, TINY)
     assert not mark.exists()
 
 
-def entry(end: int) -> bytes:
-    header = json.dumps({"token_ids": {"dtype": "I64", "shape": [end // 8], "data_offsets": [0, end]}}).encode()
-    return len(header).to_bytes(8, "little") + header
+def header(end: int) -> bytes:
+    text = json.dumps({"token_ids": {"dtype": "I64", "shape": [end // 8], "data_offsets": [0, end]}}).encode()
+    return len(text).to_bytes(8, "little") + text
 
 
 @pytest.mark.parametrize(
@@ -307,16 +388,16 @@ def entry(end: int) -> bytes:
         b"12345",
         (200 * 2**20).to_bytes(8, "little") + b"{}",  # a header of 200 MB is claimed
         (2**63).to_bytes(8, "little") + b"{}",
-        entry(200 * 2**20),  # tensors of 200 MB are claimed
+        header(200 * 2**20),  # tensors of 200 MB are claimed
     ],
 )
-def test_false_claims_are_refused(content, tiny, written):
+def test_false_claims_are_refused(content, written):
     written.write_bytes(content)
     with pytest.raises(ArtefactError):
-        load_weights(written, tiny)
+        load_weights(written, TINY)
 
 
-def test_a_missing_file_and_a_folder_are_refused(tiny, tmp_path):
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "absent.safetensors", tmp_path):
         with pytest.raises(ArtefactError):
-            load_weights(path, tiny)
+            load_weights(path, TINY)

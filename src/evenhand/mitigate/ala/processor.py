@@ -1,13 +1,14 @@
 """ALA as a transformers ``LogitsProcessor``. In: ids so far and logits of one step. Out: shifted logits, and a trace.
 
-A host: it finds the rows that may act, asks the signals, calls the kernel and remembers what happened. Rows are
-independent, so a batch gives what single runs give. On CPU a step without an open gate costs one ``amax`` over the
-vocabulary; elsewhere nothing branches on a tensor's value, so no step waits for the device.
+A host: it finds the rows that may act, asks the signals, calls the rule and remembers what happened. Rows are
+independent and what is done follows from the ids alone, so a batch gives what single runs give, and beams or rejected
+drafts change nothing. On CPU a step without an open gate costs one ``amax`` over the vocabulary; elsewhere nothing
+branches on a tensor's value, so no step waits for the device.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,45 +18,67 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from evenhand.errors import BadInputError, TokenizerMismatchError
-from evenhand.mitigate.ala.kernel import lift_replacements, open_gate, shift_logits
+from evenhand.mitigate.ala.claims import Claims
+from evenhand.mitigate.ala.guards import GuardTables, blocked
+from evenhand.mitigate.ala.kernel import Gate, add_nats, hand_over, open_gate, shift_logits
+from evenhand.mitigate.ala.plan import plan_of
+from evenhand.mitigate.ala.proximal import divergence, normaliser
 from evenhand.mitigate.ala.rules import Rule
-from evenhand.mitigate.ala.signals import PictureSignal, WordScorer
+from evenhand.mitigate.ala.signals import PictureSignal, TextScorer
+from evenhand.mitigate.ala.step import Step
+from evenhand.mitigate.ala.trace import TracedStep, edits_of
 from evenhand.mitigate.ala.weights import TokenWeights
-from evenhand.models.decode import text_of
+from evenhand.models.protocol import Decoding
 from evenhand.records import Claim, Edit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["AlaLogitsProcessor"]
+__all__ = ["AlaLogitsProcessor", "Gating"]
+
+_CANDIDATES = 16
+"""Listed tokens looked at in a row where the next token is drawn; the rest hold next to no probability."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
-    """What one step did, kept as tensors until the answer is finished."""
+class Gating:
+    """When a row is looked at where the next token is not simply the best one (sampling, beams).
 
-    position: int
-    acted: Bool[Tensor, " rows"]
-    drafted: Int[Tensor, " rows"]
-    alpha: Float[Tensor, " rows"]
-    s: Float[Tensor, " rows"]
-    shift: Float[Tensor, "rows tokens"]
+    Attributes:
+        mass: epsilon; the listed words' probability that opens the gate.
+        mass_kept: The same once the text names a person by a listed or neutral word: an entity that was spoken of is
+            followed with a finer ear (hysteresis), so that a rare pronoun does not undo it.
+        measure_kl: Whether the trace says how many nats each step spent; costs one pass over the row's vocabulary.
+    """
+
+    mass: float = 0.05
+    mass_kept: float = 0.01
+    measure_kl: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mass_kept <= self.mass < 1:
+            raise BadInputError(
+                f"gating: got mass {self.mass} and mass_kept {self.mass_kept}; allowed: 0 < mass_kept <= mass < 1."
+            )
 
 
 class AlaLogitsProcessor(LogitsProcessor):
-    """Shifts one batch's logits by a rule.
-
-    Made for greedy decoding. Under sampling the gate still looks at the most likely token; beam search reorders rows
-    and is not supported. Make a fresh one for every batch.
+    """Shifts one batch's logits by a rule. Make a fresh one for every batch.
 
     Args:
         weights: Tokens that may move.
         scorer: Says what the text carries.
         rule: Which update, how strong.
         signal: Says what the text should carry; None where the rule does not ask.
-        pictures: One opener per row.
-        tokenizer: Used for the trace only.
+        pictures: One opener per answer.
+        tokenizer: The model's.
+        guards: When a listed word is left alone; None for never.
+        exempt: Per picture and group, whether the user's own words name the group.
+        gating: When a row is looked at.
         in_place: Change the scores given instead of a copy; for decoding loops that own their logits.
+        owners: Which picture each row belongs to, None for rows to leave alone; by default row i has picture i.
+        decoding: How the loop turns scores into tokens.
+        hidden: Gives the language model's last hidden state of the step.
     """
 
     supports_continuous_batching = False
@@ -63,35 +86,44 @@ class AlaLogitsProcessor(LogitsProcessor):
     def __init__(
         self,
         weights: TokenWeights,
-        scorer: WordScorer,
+        scorer: TextScorer,
         rule: Rule,
         signal: PictureSignal | None,
         pictures: Sequence[Callable[[], Image]],
         tokenizer: "PreTrainedTokenizerBase",
         *,
+        guards: GuardTables | None = None,
+        exempt: Bool[Tensor, "pictures groups"] | None = None,
+        gating: Gating | None = None,
         in_place: bool = False,
+        owners: Sequence[int | None] | None = None,
+        decoding: Decoding = "greedy",
+        hidden: Callable[[], Tensor] | None = None,
     ) -> None:
-        if rule.needs_claim and signal is None:
+        if rule.reads_claim and signal is None:
             raise BadInputError(f"{type(rule).__name__} needs a picture signal; give one, for example FaceSignal.")
-        self._weights, self._scorer, self._rule, self._signal = weights, scorer, rule, signal
-        self._pictures, self._tokenizer = pictures, tokenizer
-        self._stand_ins = _stand_ins(weights, rule)
-        gates = weights.direction.abs() >= rule.threshold
-        # A word that must be replaced and has no stand-in in this tokenizer is left alone.
-        self._gate_places = (gates & self._stand_ins.any(dim=1) if rule.replace else gates).nonzero()[:, 0]
-        if not len(self._gate_places):
+        self._weights, self._rule, self._tokenizer, self._guards = weights, rule, tokenizer, guards
+        self._text = scorer.start(weights, tokenizer)
+        self._gating, self._in_place, self._decoding = gating or Gating(), in_place, decoding
+        self._owners = tuple(range(len(pictures)) if owners is None else owners)
+        self._claims = Claims(signal if rule.reads_claim else None, pictures, weights.groups, needed=rule.needs_claim)
+        self._owner, self._owned = _owner_tensors(self._owners, len(pictures))
+        self._one_to_one = owners is None
+        self._inside = torch.zeros(len(self._owners), dtype=torch.long)
+        self._exempt = exempt if exempt is not None and bool(exempt.any()) else None
+        self._entry = _gating_entries(weights, rule)
+        self._gate_columns = (self._entry >= 0).any(dim=0).nonzero()[:, 0]
+        if not len(self._gate_columns):
             raise BadInputError(f"threshold {rule.threshold} leaves no token that could open the gate; lower it.")
-        self._gate_ids = weights.token_ids[self._gate_places]
-        self._in_place, self._acted = in_place, False
-        self._claims: list[Claim | None] = [None] * len(pictures)
-        self._s = torch.zeros(len(pictures))
-        # A row acts unless its claim is needed and absent; on CPU the claim is asked for at the first open gate.
-        self._may_act = torch.ones(len(pictures), dtype=torch.bool)
-        self._unasked = torch.full((len(pictures),), rule.needs_claim)
-        self._still_to_ask = rule.needs_claim
-        self._prompt_length: int | None = None
-        self._length = 0
-        self._steps: list[_Step] = []
+        self._gate_ids = weights.token_ids[self._gate_columns]
+        self._gate_entry = self._entry[:, self._gate_columns].long()
+        self._inner = frozenset((weights.keys & 0xFFFFFFFF).tolist())
+        self._plan = plan_of(rule, weights, self._text.by_token) if decoding == "greedy" else None
+        self._lead = 0.0 if decoding == "greedy" else log(len(self._gate_ids) / self._gating.mass_kept)
+        self._hidden, self._upcoming = hidden, None
+        self._prompt: Tensor | None = None
+        self._steps: list[TracedStep] = []
+        self._acted = False
 
     def __call__(
         self, input_ids: Int[Tensor, "rows written"], scores: Float[Tensor, "rows vocab"]
@@ -99,66 +131,141 @@ class AlaLogitsProcessor(LogitsProcessor):
         """New scores; the given ones are not modified, unless ``in_place`` was asked for.
 
         Raises:
-            BadInputError: The number of rows is not the number of pictures.
+            BadInputError: The number of rows is not the number of owners, or another prompt is being answered.
             TokenizerMismatchError: The logits have fewer columns than the token weights name.
         """
-        if self._prompt_length is None:
-            self._prompt_length = self._begin(input_ids, scores)
-        length, self._length = self._length, input_ids.shape[1]
-        if self._length < length:
-            raise BadInputError("this hook has already answered a batch; start a fresh one for every generate call.")
-        gate = open_gate(scores, self._gate_ids)
+        written = self._written(input_ids, scores)
+        upcoming, self._upcoming = self._upcoming, None
+        self._acted = False
+        gate = open_gate(scores, self._gate_ids, lead=self._lead)
         on_cpu = scores.device.type == "cpu"
         if on_cpu and not bool(gate.opened.any()):
-            self._acted = False
             return scores
-        if on_cpu and self._still_to_ask:
-            self._ask(gate.opened & self._unasked)
-        weights, rule = self._weights, self._rule
-        acted, drafted = gate.opened & self._may_act, self._gate_places[gate.scores.argmax(dim=1)]
-        written = input_ids[:, self._prompt_length :]
-        alpha = self._scorer.alpha(written, drafted, weights.token_ids, weights.direction)
-        stand_ins = self._stand_ins[drafted]
-        shift = rule.shift(alpha, self._s, weights.direction, stand_ins)
-        shift = torch.where(acted[:, None], shift, 0.0)
-        if rule.replace:
-            shift = lift_replacements(scores.index_select(1, weights.token_ids).float(), shift, stand_ins)
-        self._steps.append(_Step(written.shape[1], acted, drafted, alpha, self._s, shift))
+        if on_cpu and self._claims.outstanding:
+            self._claims.ask({self._owners[row] for row in gate.opened.nonzero()[:, 0].tolist()})
+        if self._plan is not None:
+            return self._by_plan(written, scores, gate, upcoming)
+        return self._by_rule(written, scores, gate, upcoming)
+
+    def _by_plan(self, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None) -> Tensor:
+        """A greedy step of a rule that replaces: what it does was worked out beforehand."""
+        plan = self._plan
+        if plan is None:
+            raise BadInputError("no plan was made for this rule; call the processor itself.")
+        best = gate.scores.argmax(dim=1)
+        entry = torch.where(gate.opened, self._gate_entry[self._state(written), best], -1)
+        entry = self._not_exempt(entry[:, None], plan.shares[entry].argmax(dim=1)[:, None])[:, 0]
+        code = self._forbidden(entry[:, None], written, upcoming)
+        acting = torch.where(code == 0, entry, -1)
+        if not self._one_to_one:
+            acting = torch.where(self._owned, acting, -1)
+        aim = self._by_row(self._claims.aim)
+        targets = plan.targets[acting, aim]
+        stand_in = scores.gather(1, targets).float()
+        if targets.shape[1] > 1:
+            likeliest = stand_in.argmax(dim=1, keepdim=True)
+            targets, stand_in = targets.gather(1, likeliest), stand_in.gather(1, likeliest)
+        shift = hand_over(gate.best[:, 0].float(), stand_in[:, 0], plan.moves[acting, aim])
+        drafted = self._gate_ids[best]
+        token_ids = torch.stack([drafted, targets[:, 0]], dim=1)
         self._acted = True
-        return shift_logits(scores, weights.token_ids, shift, in_place=self._in_place)
+        self._steps.append(
+            TracedStep(
+                written=written,
+                opened=entry >= 0,
+                code=code,
+                drafted=drafted,
+                shares=plan.shares[entry],
+                s=self._by_row(self._claims.s),
+                claimed=self._by_row(self._claims.made),
+                token_ids=token_ids,
+                shift=shift,
+                kl=self._spent(token_ids, shift, scores, None) if self._gating.measure_kl else None,
+            )
+        )
+        return add_nats(scores, token_ids, shift, in_place=self._in_place)
+
+    def _by_rule(self, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None) -> Tensor:
+        """Any step: the rule looks at it as a whole."""
+        step, opened = self._look(written, scores, gate)
+        if scores.device.type == "cpu" and not bool(opened.any()):
+            return scores
+        code = self._forbidden(step.entry, written, upcoming)
+        acted = opened & self._by_row(self._claims.may_act) & self._owned & (code == 0)
+        move = self._rule.move(step)
+        shift = torch.where(acted[:, None], move.shift, 0.0)
+        columns = self._all_columns(len(shift)) if move.columns is None else move.columns
+        token_ids = self._weights.token_ids[columns]
+        self._acted = True
+        self._steps.append(
+            TracedStep(
+                written=written,
+                opened=opened,
+                code=code,
+                drafted=self._weights.token_ids[step.columns[:, 0]],
+                shares=step.shares[:, 0],
+                s=step.s,
+                claimed=step.claimed,
+                token_ids=token_ids,
+                shift=shift,
+                kl=self._spent(token_ids, shift, scores, step.log_z) if self._gating.measure_kl else None,
+            )
+        )
+        renormalise = self._renormalising(step, columns, shift)
+        scores = shift_logits(scores, token_ids, shift, in_place=self._in_place)
+        return scores if renormalise is None else scores - renormalise.to(scores.dtype)
+
+    def foresee(self, upcoming: Int[Tensor, " rows"]) -> None:
+        """Tell which ids the model would choose after its drafts of the step that is called next."""
+        self._upcoming = upcoming
 
     def drafted(self) -> Int[Tensor, " rows"] | None:
         """The ids the model alone would have chosen in the step just done, -1 in rows left alone; None if all were."""
         if not self._acted:
             return None
         last = self._steps[-1]
-        return torch.where(last.acted, self._weights.token_ids[last.drafted], -1)
+        moved = (last.shift != 0).any(dim=1)
+        return torch.where(moved, last.drafted, -1)
 
     def claims(self) -> tuple[Claim | None, ...]:
-        """What the picture signal said, per row; None where no word made it ask."""
-        return tuple(self._claims)
+        """What the picture signal said, per picture; None where no word made it ask."""
+        return self._claims.said
 
     def edits(self, emitted: Sequence[Sequence[int]]) -> tuple[tuple[Edit, ...], ...]:
-        """Per row, every token whose logits were shifted.
+        """Per picture, every token whose logits were shifted.
 
         Args:
-            emitted: Per row, the ids of the answer, without the prompt and without padding after its end.
+            emitted: Per picture, the ids of its answer, without the prompt and without padding after its end.
         """
-        found: list[list[Edit]] = [[] for _ in emitted]
-        for step in self._steps:
-            moved = step.acted & (step.shift != 0).any(dim=1)
-            for row in moved.nonzero()[:, 0].tolist():
-                if step.position < len(emitted[row]):
-                    found[row].append(self._edit(step, row, emitted[row]))
-        return tuple(tuple(edits) for edits in found)
+        return edits_of(self._steps, emitted, self._owners, self._weights, self._tokenizer, moved=True)
 
-    def _begin(self, input_ids: Tensor, scores: Tensor) -> int:
-        """Check the first step, move to its device, and on a device ask for every claim at once."""
+    def passed(self, emitted: Sequence[Sequence[int]]) -> tuple[tuple[Edit, ...], ...]:
+        """Per picture, every token at which the gate opened and nothing was shifted; ``Edit.why`` is the reason."""
+        return edits_of(self._steps, emitted, self._owners, self._weights, self._tokenizer, moved=False)
+
+    def scale_last(self, factor: Float[Tensor, " rows"]) -> None:
+        """Note that only this share of the last step's shift was applied (several attributes under one budget)."""
+        if self._acted:
+            self._steps[-1] = replace(self._steps[-1], shift=self._steps[-1].shift * factor[:, None])
+
+    def _written(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The generated ids; checks the first step, moves to its device, and on a device asks for every claim."""
+        if self._prompt is None:
+            self._begin(scores)
+            self._prompt = input_ids
+        length = self._prompt.shape[1]
+        if input_ids.shape[1] < length or (
+            input_ids.shape[1] == length and self._steps and not torch.equal(input_ids, self._prompt)
+        ):
+            raise BadInputError("this hook has already answered a batch; start a fresh one for every generate call.")
+        return input_ids[:, length:]
+
+    def _begin(self, scores: Tensor) -> None:
         rows, columns = scores.shape
-        if rows != len(self._pictures):
+        if rows != len(self._owners):
             raise BadInputError(
-                f"the batch has {rows} rows and {len(self._pictures)} pictures; give one picture per row "
-                "(several samples of a prompt repeat it; beams are not supported)."
+                f"the batch has {rows} rows and {len(self._owners)} owners; give one picture per row, or say with "
+                "owners= which picture each row belongs to (beams and samples of a picture repeat it)."
             )
         if int(self._weights.token_ids[-1]) >= columns:
             raise TokenizerMismatchError(
@@ -166,58 +273,140 @@ class AlaLogitsProcessor(LogitsProcessor):
                 "make weights for this model's tokenizer."
             )
         device = scores.device
-        if device.type != "cpu":
-            self._ask(self._unasked)
-            self._weights, self._gate_ids = self._weights.to(device), self._gate_ids.to(device)
-            self._gate_places, self._stand_ins = self._gate_places.to(device), self._stand_ins.to(device)
-            self._s, self._may_act = self._s.to(device), self._may_act.to(device)
-        return input_ids.shape[1]
-
-    def _ask(self, rows: Bool[Tensor, " rows"]) -> None:
-        """Ask the picture signal for some rows, two pictures at a time, and keep what it says."""
-        wanted = rows.nonzero()[:, 0].tolist()
-        if not wanted or self._signal is None:
+        if device.type == "cpu":
             return
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            said = list(pool.map(self._signal.claim, (self._pictures[row] for row in wanted)))
-        for row, claim in zip(wanted, said, strict=True):
-            if claim.s is not None and not abs(claim.s) <= 1:
-                raise BadInputError(
-                    f"the picture signal said s = {claim.s}; allowed: a number in [-1, 1], or None for no claim."
-                )
-            self._claims[row] = claim
-            self._unasked[row] = False
-            self._may_act[row] = claim.s is not None
-            self._s[row] = claim.s or 0.0
-        self._still_to_ask = bool(self._unasked.any())
+        self._claims.ask(set(range(len(self._claims.said))))
+        self._claims.to(device)
+        self._weights = self._weights.to(device)
+        self._owner, self._owned, self._entry = (t.to(device) for t in (self._owner, self._owned, self._entry))
+        self._gate_columns, self._gate_ids = self._gate_columns.to(device), self._gate_ids.to(device)
+        self._gate_entry = self._gate_entry.to(device)
+        if self._plan is not None:
+            self._plan = self._plan.to(device)
+        if self._exempt is not None:
+            self._exempt = self._exempt.to(device)
+        if self._text.by_token is not None:
+            self._text.by_token = self._text.by_token.to(device)
+        if self._guards is not None:
+            self._guards = self._guards.to(device)
 
-    def _edit(self, step: _Step, row: int, ids: Sequence[int]) -> Edit:
-        token_ids = self._weights.token_ids.tolist()
-        drafted, emitted = int(step.drafted[row]), ids[step.position]
-        index = token_ids.index(emitted) if emitted in token_ids else None
-        start, end = _span(self._tokenizer, ids, step.position)
-        return Edit(
-            position=step.position,
-            start=start,
-            end=end,
-            drafted=text_of(self._tokenizer, [token_ids[drafted]]),
-            emitted=text_of(self._tokenizer, [emitted]),
-            alpha=float(step.alpha[row]),
-            s=float(step.s[row]),
-            shift_drafted=float(step.shift[row, drafted]),
-            shift_emitted=0.0 if index is None else float(step.shift[row, index]),
+    def _look(self, written: Tensor, scores: Tensor, gate: Gate) -> tuple[Step, Bool[Tensor, " rows"]]:
+        """The step as the rule sees it, and the rows whose gate is open."""
+        weights = self._weights
+        listed = scores.index_select(1, weights.token_ids).float()
+        state = self._state(written)
+        if self._decoding == "greedy":
+            columns = self._gate_columns[gate.scores.argmax(dim=1, keepdim=True)]
+        else:
+            likeliest = gate.scores.topk(min(_CANDIDATES, len(self._gate_columns)), dim=1).indices
+            columns = self._gate_columns[likeliest]
+        at = state[:, None]
+        entry = self._entry[at, columns].long()
+        entry = self._not_exempt(entry, weights.group[at, columns].long())
+        step = Step(
+            weights=weights,
+            listed=listed,
+            state=state,
+            columns=columns,
+            entry=entry,
+            shares=self._shares(written, state, columns),
+            before=self._before(written) if self._rule.needs_before else None,
+            wanted=self._by_row(self._claims.wanted),
+            s=self._by_row(self._claims.s),
+            claimed=self._by_row(self._claims.made),
+            log_z=scores.float().logsumexp(dim=1) if self._needs_log_z else None,
         )
+        return step, self._opened(step, written, gate)
+
+    def _state(self, written: Tensor) -> Int[Tensor, " rows"]:
+        """The weights' state of each row; on CPU most texts are seen at one look not to be inside a listed word."""
+        if written.device.type == "cpu" and written.shape[1] and self._inner.isdisjoint(written[:, -1].tolist()):
+            return self._inside
+        return self._weights.states(written)
+
+    def _not_exempt(self, entry: Tensor, group: Tensor) -> Tensor:
+        """The entries without the words of a group that the user named."""
+        if self._exempt is None:
+            return entry
+        named = self._exempt[self._owner].gather(1, group.clamp(min=0))
+        return torch.where(named & self._owned[:, None], -1, entry)
+
+    @property
+    def _needs_log_z(self) -> bool:
+        return self._rule.needs_log_z or self._decoding != "greedy"
+
+    def _opened(self, step: Step, written: Tensor, gate: Gate) -> Bool[Tensor, " rows"]:
+        if self._decoding == "greedy" or step.log_z is None:
+            return gate.opened & (step.entry[:, 0] >= 0)
+        probability = (step.listed.gather(1, step.columns) - step.log_z[:, None]).exp()
+        mass = torch.where(step.entry >= 0, probability, 0.0).sum(dim=1)
+        spoken_of = torch.isin(written, self._weights.token_ids).any(dim=1)
+        return mass >= torch.where(spoken_of, self._gating.mass_kept, self._gating.mass)
+
+    def _shares(self, written: Tensor, state: Tensor, columns: Tensor) -> Tensor:
+        if self._text.by_token is not None:
+            return self._text.by_token[state[:, None], columns]
+        hidden = None if self._hidden is None else self._hidden()
+        return self._text.shares(written, self._weights.token_ids[columns], hidden)
+
+    def _before(self, written: Tensor) -> Tensor:
+        """What the text carries as it stands; nothing before its first token, and for scorers that see one token."""
+        groups = len(self._weights.groups)
+        if not written.shape[1] or self._text.by_token is not None:
+            return torch.full((len(written), groups), 1 / groups, device=written.device)
+        return self._text.shares(written[:, :-1], written[:, -1:])[:, 0]
+
+    def _forbidden(self, entry: Tensor, written: Tensor, upcoming: Tensor | None) -> Int[Tensor, " rows"]:
+        """0 for rows that may act, else the code of what forbids it; forbidden candidates lose their entry."""
+        if self._guards is None:
+            return torch.zeros(len(written), dtype=torch.long, device=written.device)
+        candidates = entry.shape[1]
+        if candidates == 1:
+            return blocked(self._guards, self._weights, written, entry[:, 0], upcoming)
+        rows = written.repeat_interleave(candidates, dim=0)
+        codes = blocked(self._guards, self._weights, rows, entry.reshape(-1), None).reshape(entry.shape)
+        entry.masked_fill_(codes > 0, -1)
+        return torch.where((entry >= 0).any(dim=1), 0, codes.amax(dim=1))
+
+    def _by_row(self, per_picture: Tensor) -> Tensor:
+        return per_picture if self._one_to_one else per_picture[self._owner]
+
+    def _all_columns(self, rows: int) -> Int[Tensor, "rows tokens"]:
+        tokens = len(self._weights.token_ids)
+        return torch.arange(tokens, device=self._weights.token_ids.device).expand(rows, tokens)
+
+    def _spent(self, token_ids: Tensor, shift: Tensor, scores: Tensor, log_z: Tensor | None) -> Float[Tensor, " rows"]:
+        """KL divergence of each row's new distribution, in nats."""
+        moved = (shift != 0).any(dim=1)
+        if log_z is None and scores.device.type == "cpu":
+            log_z = torch.zeros(len(shift))
+            log_z[moved] = scores[moved].float().logsumexp(dim=1)
+        elif log_z is None:
+            log_z = scores.float().logsumexp(dim=1)
+        probability = (scores.gather(1, token_ids).float() - log_z[:, None]).exp()
+        return torch.where(moved, divergence(torch.where(moved[:, None], probability, 0.0), shift), 0.0)
+
+    def _renormalising(self, step: Step, columns: Tensor, shift: Tensor) -> Float[Tensor, "rows 1"] | None:
+        """What beams' log-probabilities must lose to sum to 1 again; rules that replace keep the sum by themselves."""
+        if self._decoding != "beams" or self._rule.replaces or step.log_z is None:
+            return None
+        probability = (step.listed.gather(1, columns) - step.log_z[:, None]).exp()
+        return normaliser(probability, shift)[:, None]
 
 
-def _stand_ins(weights: TokenWeights, rule: Rule) -> Bool[Tensor, "tokens tokens"]:
-    """The tokens that may stand in each token's place: what the rule names, or neutral forms where it has none."""
-    named: Tensor = getattr(weights, rule.stand_ins)
-    return torch.where(named.any(dim=1, keepdim=True), named, weights.neutral_forms)
+def _gating_entries(weights: TokenWeights, rule: Rule) -> Int[Tensor, "states tokens"]:
+    """The weights' entries with -1 wherever the gate must stay closed."""
+    open_here = (weights.weight >= rule.threshold) & (weights.entry >= 0)
+    if rule.replaces:
+        # A word that must be replaced and has no stand-in in this tokenizer is left alone.
+        usable = (weights.counterparts >= 0).any(dim=1) | (weights.neutral_forms >= 0).any(dim=1)
+        open_here = open_here & usable[weights.entry.long().clamp(min=0)]
+    return torch.where(open_here, weights.entry.int(), -1)
 
 
-def _span(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], position: int) -> tuple[int, int]:
-    """First and one-past-last character of a token in the answer without surrounding white space."""
-    before = text_of(tokenizer, ids[:position]).lstrip()
-    through = text_of(tokenizer, ids[: position + 1]).lstrip()
-    piece = through[len(before) :]
-    return len(through) - len(piece.lstrip()), len(through)
+def _owner_tensors(owners: Sequence[int | None], pictures: int) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:
+    for owner in owners:
+        if owner is not None and not 0 <= owner < pictures:
+            raise BadInputError(f"owners: got {owner}; allowed: an index of the {pictures} pictures, or None.")
+    owned = torch.tensor([owner is not None for owner in owners], dtype=torch.bool)
+    return torch.tensor([0 if owner is None else owner for owner in owners], dtype=torch.long), owned

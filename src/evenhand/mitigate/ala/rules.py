@@ -1,22 +1,33 @@
-"""The modes of ALA with their parameters. In: strengths. Out: objects that call the kernel's update.
+"""The modes of ALA with their parameters. In: one step. Out: nats to add to its listed tokens.
 
-``PaperRule`` is the published update, ``AlignRule`` acts only where the text contradicts the picture,
-``NeutralRule`` takes every group's words back in favour of neutral ones and asks no picture.
+``PaperRule`` is the published update, ``AlignRule`` acts only where the text contradicts the picture, ``NeutralRule``
+takes every group's words back in favour of neutral ones and asks no picture, ``NearestRule`` is the published update
+with a strength that adapts.
 """
 
 from dataclasses import dataclass
-from math import isfinite
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from math import inf, isfinite
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from evenhand.errors import BadInputError
-from evenhand.mitigate.ala.kernel import align_shift, neutral_shift, paper_shift
+from evenhand.mitigate.ala.kernel import (
+    align_shift,
+    contradiction,
+    group_shift,
+    move_draft,
+    move_mass,
+    neutral_shift,
+    paper_shift,
+)
+from evenhand.mitigate.ala.proximal import proximal_shift
+from evenhand.mitigate.ala.step import Move, Step
+from evenhand.mitigate.ala.weights import TokenWeights
 
-__all__ = ["AlignRule", "NeutralRule", "PaperRule", "Rule"]
-
-StandIns = Literal["counterparts", "neutral_forms"]
+__all__ = ["AlignRule", "NearestRule", "NeutralRule", "PaperRule", "Rule"]
 
 STRONGEST = 100.0
 """Nats; beyond it a shift is a ban, and half-precision logits overflow."""
@@ -27,11 +38,18 @@ class Rule(Protocol):
     """An update of listed tokens.
 
     Attributes:
+        reads_claim: Whether it asks what the picture shows at all.
         needs_claim: Whether a row without a claim of its picture is left alone.
-        stand_ins: Which tokens may stand in a drafted one's place: a field of ``TokenWeights``.
-        replace: Whether a drafted word that is taken back must become one of its stand-ins.
-        threshold: tau; a token opens the gate where its absolute direction reaches it.
+        needs_log_z: Whether it reads probabilities, not only scores.
+        needs_before: Whether it asks what the text carries as it stands.
+        replaces: Whether a word without a stand-in is left alone.
+        threshold: tau; a token opens the gate where its weight reaches it.
     """
+
+    @property
+    def reads_claim(self) -> bool:
+        """Whether it asks what the picture shows at all."""
+        ...
 
     @property
     def needs_claim(self) -> bool:
@@ -39,95 +57,188 @@ class Rule(Protocol):
         ...
 
     @property
-    def stand_ins(self) -> StandIns:
-        """Which tokens may stand in a drafted one's place: a field of ``TokenWeights``."""
+    def needs_log_z(self) -> bool:
+        """Whether it reads probabilities, not only scores."""
         ...
 
     @property
-    def replace(self) -> bool:
-        """Whether a drafted word that is taken back must become one of its stand-ins."""
+    def needs_before(self) -> bool:
+        """Whether it asks what the text carries as it stands."""
+        ...
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a word without a stand-in is left alone."""
         ...
 
     @property
     def threshold(self) -> float:
-        """tau; a token opens the gate where its absolute direction reaches it."""
+        """tau; a token opens the gate where its weight reaches it."""
         ...
 
-    def shift(
-        self,
-        alpha: Float[Tensor, " rows"],
-        s: Float[Tensor, " rows"],
-        direction: Float[Tensor, " tokens"],
-        stand_ins: Bool[Tensor, "rows tokens"],
-    ) -> Float[Tensor, "rows tokens"]:
-        """Nats to add per row and listed token."""
+    def move(self, step: Step) -> Move:
+        """Nats to add to the step's listed tokens; the processor takes back what a guard forbids."""
         ...
+
+    def replacement(
+        self,
+        weights: TokenWeights,
+        entry: Int[Tensor, "rows candidates"],
+        shares: Float[Tensor, "rows candidates groups"],
+        wanted: Int[Tensor, " rows"],
+        claimed: Bool[Tensor, " rows"],
+    ) -> "Replacement":
+        """Where ``replaces``: by how much each candidate falls, and which tokens may take its place."""
+        ...
+
+
+class Replacement(NamedTuple):
+    """What a replacing rule does with some words.
+
+    Attributes:
+        nats: By how much each falls, >= 0.
+        targets: Columns of the tokens that may take its place, -1 for none.
+    """
+
+    nats: Float[Tensor, "rows candidates"]
+    targets: Int[Tensor, "rows candidates forms"]
+
+
+class _Shifting:
+    """A rule that shifts and replaces nothing."""
+
+    __slots__ = ()
+
+    def replacement(
+        self,
+        weights: TokenWeights,  # noqa: ARG002
+        entry: Int[Tensor, "rows candidates"],  # noqa: ARG002
+        shares: Float[Tensor, "rows candidates groups"],  # noqa: ARG002
+        wanted: Int[Tensor, " rows"],  # noqa: ARG002
+        claimed: Bool[Tensor, " rows"],  # noqa: ARG002
+    ) -> Replacement:
+        """Not for a rule that shifts.
+
+        Raises:
+            BadInputError: Always.
+        """
+        raise BadInputError(f"{type(self).__name__} shifts words and replaces none; call move.")
 
 
 @dataclass(frozen=True, slots=True)
-class PaperRule:
+class PaperRule(_Shifting):
     """The published update: ``-strength (alpha - s) direction`` wherever the gate opens (ALA, lambda 2, tau 0.1)."""
 
+    reads_claim: ClassVar[bool] = True
     needs_claim: ClassVar[bool] = True
-    stand_ins: ClassVar[StandIns] = "counterparts"
-    replace: ClassVar[bool] = False
+    needs_log_z: ClassVar[bool] = False
+    needs_before: ClassVar[bool] = False
+    replaces: ClassVar[bool] = False
     strength: float = 2.0
     threshold: float = 0.1
 
     def __post_init__(self) -> None:
         _check(self.strength, self.threshold)
 
-    def shift(
-        self,
-        alpha: Float[Tensor, " rows"],
-        s: Float[Tensor, " rows"],
-        direction: Float[Tensor, " tokens"],
-        stand_ins: Bool[Tensor, "rows tokens"],  # noqa: ARG002
-    ) -> Float[Tensor, "rows tokens"]:
-        """See ``kernel.paper_shift``."""
-        return paper_shift(alpha, s, direction, strength=self.strength)
+    def move(self, step: Step) -> Move:
+        """See ``kernel.paper_shift``, and ``kernel.group_shift`` for more than two groups."""
+        weights = step.weights
+        if len(weights.groups) == 2:
+            direction = weights.direction[step.state]
+            return Move(None, paper_shift(step.alpha, step.s, direction, strength=self.strength))
+        wanted = torch.nn.functional.one_hot(step.wanted, len(weights.groups)).to(step.listed.dtype)
+        group, weight = weights.group[step.state], weights.weight[step.state]
+        return Move(None, group_shift(step.shares[:, 0], wanted, group, weight, strength=self.strength))
 
 
 @dataclass(frozen=True, slots=True)
 class AlignRule:
-    """Acts only on contradiction, and leaves a row alone whose picture makes no claim.
+    """Acts only on contradiction.
 
-    With ``replace`` a word that is taken back becomes its counterpart, or a neutral form where it has none (see
-    ``kernel.lift_replacements``); a word with neither is left alone.
+    With ``replace`` the probability of a contradicting word moves to its counterpart, or to a neutral form where it has
+    none, and nothing else changes (``kernel.move_draft``); a word with neither is left alone. Without, listed words
+    are shifted by a fixed strength (``kernel.align_shift``).
+
+    Attributes:
+        strength: lambda: a word that contradicts fully loses this many nats.
+        threshold: tau.
+        margin: m; how strongly the text must agree to be left alone. Negative values tolerate: with s = -1 and
+            m = -0.3 nothing is done until alpha exceeds 0.3 (the one-sided target of toxicity).
+        replace: Replace, or shift.
+        abstain: What a row whose picture makes no claim gets: ``keep``, or ``neutral`` words.
     """
 
-    needs_claim: ClassVar[bool] = True
-    stand_ins: ClassVar[StandIns] = "counterparts"
+    reads_claim: ClassVar[bool] = True
+    needs_log_z: ClassVar[bool] = False
+    needs_before: ClassVar[bool] = False
     strength: float = 6.0
     threshold: float = 0.1
     margin: float = 0.0
     replace: bool = True
+    abstain: Literal["keep", "neutral"] = "keep"
 
     def __post_init__(self) -> None:
         _check(self.strength, self.threshold)
         if not isfinite(self.margin) or abs(self.margin) > 1:
             raise BadInputError(f"margin: got {self.margin}; allowed: a number in [-1, 1], 0 by default.")
+        if self.abstain not in ("keep", "neutral"):
+            raise BadInputError(f"abstain: got {self.abstain!r}; allowed: keep, neutral.")
 
-    def shift(
+    @property
+    def needs_claim(self) -> bool:
+        """Whether a row without a claim of its picture is left alone."""
+        return self.abstain == "keep"
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a word without a stand-in is left alone."""
+        return self.replace
+
+    def move(self, step: Step) -> Move:
+        """See ``kernel.contradiction`` and ``kernel.move_draft``."""
+        return _replace(step, self) if self.replace else self._shift(step)
+
+    def replacement(
         self,
-        alpha: Float[Tensor, " rows"],
-        s: Float[Tensor, " rows"],
-        direction: Float[Tensor, " tokens"],
-        stand_ins: Bool[Tensor, "rows tokens"],  # noqa: ARG002
-    ) -> Float[Tensor, "rows tokens"]:
-        """See ``kernel.align_shift``."""
-        return align_shift(alpha, s, direction, strength=self.strength, margin=self.margin)
+        weights: TokenWeights,
+        entry: Int[Tensor, "rows candidates"],
+        shares: Float[Tensor, "rows candidates groups"],
+        wanted: Int[Tensor, " rows"],
+        claimed: Bool[Tensor, " rows"],
+    ) -> Replacement:
+        """The wanted group's counterpart where there is one, else neutral forms."""
+        at = entry.clamp(min=0)
+        forms = weights.neutral_forms[at].long()
+        other = weights.counterparts[at, wanted[:, None]].long()[..., None]
+        alone = torch.cat([other, torch.full_like(forms[..., 1:], -1)], dim=2)
+        targets = torch.where((other >= 0) & claimed[:, None, None], alone, forms)
+        nats = self.strength * contradiction(shares, wanted, margin=self.margin)
+        unclaimed = self.strength * _carried(shares) if self.abstain == "neutral" else torch.zeros_like(nats)
+        return Replacement(torch.where(claimed[:, None], nats, unclaimed), targets)
+
+    def _shift(self, step: Step) -> Move:
+        if len(step.weights.groups) != 2:
+            raise BadInputError("align without replacement knows two groups only; use replace=True or NearestRule.")
+        direction = step.weights.direction[step.state]
+        shift = align_shift(step.alpha, step.s, direction, strength=self.strength, margin=self.margin)
+        if self.abstain == "neutral":
+            shift = torch.where(step.claimed[:, None], shift, _neutral_shift(step, self.strength))
+        return Move(None, shift)
 
 
 @dataclass(frozen=True, slots=True)
 class NeutralRule:
-    """Weakens every group's words and strengthens the neutral forms of the drafted one.
+    """Takes back every group's words in favour of neutral ones.
 
-    With ``replace`` a word that is taken back becomes one of its neutral forms; a word without any is left alone.
+    With ``replace`` a word's probability moves to the likeliest of its neutral forms, and nothing else changes; a word
+    without any is left alone. Without, the groups' words are weakened and the drafted word's neutral forms
+    strengthened by a fixed strength (``kernel.neutral_shift``).
     """
 
+    reads_claim: ClassVar[bool] = False
     needs_claim: ClassVar[bool] = False
-    stand_ins: ClassVar[StandIns] = "neutral_forms"
+    needs_log_z: ClassVar[bool] = False
+    needs_before: ClassVar[bool] = False
     strength: float = 6.0
     threshold: float = 0.1
     replace: bool = True
@@ -135,15 +246,114 @@ class NeutralRule:
     def __post_init__(self) -> None:
         _check(self.strength, self.threshold)
 
-    def shift(
+    @property
+    def replaces(self) -> bool:
+        """Whether a word without a stand-in is left alone."""
+        return self.replace
+
+    def move(self, step: Step) -> Move:
+        """See ``kernel.move_draft`` and ``kernel.neutral_shift``."""
+        return _replace(step, self) if self.replace else Move(None, _neutral_shift(step, self.strength))
+
+    def replacement(
         self,
-        alpha: Float[Tensor, " rows"],
-        s: Float[Tensor, " rows"],  # noqa: ARG002
-        direction: Float[Tensor, " tokens"],
-        stand_ins: Bool[Tensor, "rows tokens"],
-    ) -> Float[Tensor, "rows tokens"]:
-        """See ``kernel.neutral_shift``."""
-        return neutral_shift(alpha, direction, stand_ins.to(alpha.dtype), strength=self.strength)
+        weights: TokenWeights,
+        entry: Int[Tensor, "rows candidates"],
+        shares: Float[Tensor, "rows candidates groups"],
+        wanted: Int[Tensor, " rows"],  # noqa: ARG002
+        claimed: Bool[Tensor, " rows"],  # noqa: ARG002
+    ) -> Replacement:
+        """Neutral forms, whatever a picture shows."""
+        return Replacement(self.strength * _carried(shares), weights.neutral_forms[entry.clamp(min=0)].long())
+
+
+@dataclass(frozen=True, slots=True)
+class NearestRule(_Shifting):
+    """The nearest distribution whose expected text carries what it should (``proximal.proximal_shift``).
+
+    Attributes:
+        pull: mu; how much nearer to the wanted text is worth, nats per squared unit.
+        cap: Largest KL divergence of a step, nats.
+        threshold: tau.
+        neutral: Aim at a text that carries nothing, instead of what the picture says.
+        contradiction: Act only where the text with the likeliest listed word contradicts the picture.
+    """
+
+    needs_log_z: ClassVar[bool] = True
+    needs_before: ClassVar[bool] = True
+    replaces: ClassVar[bool] = False
+    pull: float = 20.0
+    cap: float = 3.0
+    threshold: float = 0.1
+    neutral: bool = False
+    contradiction: bool = True
+
+    def __post_init__(self) -> None:
+        _check(0.0, self.threshold)
+        if not isfinite(self.pull) or not 0 < self.pull <= 1000:
+            raise BadInputError(f"pull: got {self.pull}; allowed: a number in (0, 1000], 20 by default.")
+        if not 0 <= self.cap < inf:
+            raise BadInputError(f"cap: got {self.cap}; allowed: nats from 0, 3 by default.")
+
+    @property
+    def reads_claim(self) -> bool:
+        """Whether it asks what the picture shows at all."""
+        return not self.neutral
+
+    @property
+    def needs_claim(self) -> bool:
+        """Whether a row without a claim of its picture is left alone."""
+        return not self.neutral
+
+    def move(self, step: Step) -> Move:
+        """See ``proximal.proximal_shift``."""
+        if step.log_z is None or step.before is None:
+            raise BadInputError("NearestRule needs log_z and before; the host gives them where the rule says so.")
+        groups = len(step.weights.groups)
+        probability = (step.listed.gather(1, step.columns) - step.log_z[:, None]).exp()
+        probability = torch.where(step.entry >= 0, probability, 0.0)
+        if groups == 2:
+            carried, otherwise = step.shares[..., :1] - step.shares[..., 1:], step.before[:, :1] - step.before[:, 1:]
+            wanted = torch.zeros_like(otherwise) if self.neutral else torch.sign(step.s)[:, None]
+        else:
+            carried, otherwise = step.shares, step.before
+            hot = torch.nn.functional.one_hot(step.wanted, groups).to(otherwise.dtype)
+            wanted = torch.full_like(hot, 1 / groups) if self.neutral else hot
+        solved = proximal_shift(probability, carried, otherwise, wanted, pull=self.pull, cap=self.cap)
+        acts = torch.where(step.entry[:, 0] >= 0, 1.0, 0.0)
+        if self.contradiction and not self.neutral:
+            acts = acts * (contradiction(step.shares[:, :1], step.wanted, margin=0.0)[:, 0] > 0)
+        return Move(step.columns, solved.shift * acts[:, None])
+
+
+def _carried(shares: Float[Tensor, "rows candidates groups"]) -> Float[Tensor, "rows candidates"]:
+    """How much a text carries any group: |alpha| for two, the top share's lead over an even text in general."""
+    groups = shares.shape[2]
+    return (shares.amax(dim=2) * groups - 1).clamp(min=0) / (groups - 1)
+
+
+def _neutral_shift(step: Step, strength: float) -> Float[Tensor, "rows tokens"]:
+    forms = step.weights.neutral_forms[step.entry[:, 0].clamp(min=0)].long()
+    marked = torch.zeros_like(step.listed)
+    marked = marked.scatter_add(1, forms.clamp(min=0), (forms >= 0).to(marked.dtype)).clamp(max=1)
+    sign = _carried(step.shares)[:, 0]
+    return neutral_shift(sign, step.weights.weight[step.state], marked, strength=strength)
+
+
+def _replace(step: Step, rule: Rule) -> Move:
+    """Move each candidate's probability to the likeliest token that may take its place."""
+    found = rule.replacement(step.weights, step.entry, step.shares, step.wanted, step.claimed)
+    rows, candidates, width = found.targets.shape
+    scores = step.listed.gather(1, found.targets.clamp(min=0).reshape(rows, -1)).reshape(rows, candidates, width)
+    best = torch.where(found.targets >= 0, scores, -inf).argmax(dim=2, keepdim=True)
+    target = found.targets.gather(2, best)[..., 0]
+    nats = torch.where((target >= 0) & (step.entry >= 0), found.nats, 0.0)
+    target = target.clamp(min=0)
+    if candidates > 1:
+        return Move(None, move_mass(step.listed, step.columns, target, nats))
+    pair = torch.cat([step.columns, target], dim=1)
+    drafted, stand_in = step.listed.gather(1, pair).unbind(dim=1)
+    return Move(pair, move_draft(drafted, stand_in, nats[:, 0]))
 
 
 def _check(strength: float, threshold: float) -> None:

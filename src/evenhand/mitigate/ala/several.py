@@ -1,0 +1,81 @@
+"""Several attributes on one row of logits. In: one processor per attribute. Out: logits, within one KL budget."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from evenhand.mitigate.ala.processor import AlaLogitsProcessor
+from evenhand.mitigate.ala.proximal import largest_scale
+from evenhand.records import Claim, Edit
+
+__all__ = ["SeveralProcessor"]
+
+
+class SeveralProcessor(LogitsProcessor):
+    """Runs one processor after the other; scales a step back that spends more than the budget.
+
+    Args:
+        processors: In order of precedence.
+        budget: Largest KL divergence of a step from the model's distribution, in nats; None for no limit.
+    """
+
+    supports_continuous_batching = False
+
+    def __init__(self, processors: Sequence[AlaLogitsProcessor], *, budget: float | None) -> None:
+        self._processors, self._budget = tuple(processors), budget
+
+    def __call__(
+        self, input_ids: Int[Tensor, "rows written"], scores: Float[Tensor, "rows vocab"]
+    ) -> Float[Tensor, "rows vocab"]:
+        """New scores; see ``AlaLogitsProcessor``."""
+        given = scores
+        for processor in self._processors:
+            scores = processor(input_ids, scores)
+        if self._budget is None or scores is given:
+            return scores
+        shift = torch.where(given > -torch.inf, scores - given, 0.0).float()
+        probability = given.float().softmax(dim=1)
+        scale = largest_scale(probability, shift, cap=self._budget)
+        for processor in self._processors:
+            processor.scale_last(scale)
+        return given + (scale[:, None] * shift).to(given.dtype)
+
+    def foresee(self, upcoming: Int[Tensor, " rows"]) -> None:
+        """Tell which ids the model would choose after its drafts of the step that is called next."""
+        for processor in self._processors:
+            processor.foresee(upcoming)
+
+    def drafted(self) -> Int[Tensor, " rows"] | None:
+        """The ids the model alone would have chosen: what the first processor that acted took back, per row."""
+        found: Tensor | None = None
+        for processor in self._processors:
+            drafted = processor.drafted()
+            if drafted is not None:
+                found = drafted if found is None else torch.where(found >= 0, found, drafted)
+        return found
+
+    def claims(self) -> tuple[Claim | None, ...]:
+        """The first attribute's claims, or the first that were made."""
+        every = [processor.claims() for processor in self._processors]
+        return tuple(
+            next((claim for claim in claims if claim is not None), None) for claims in zip(*every, strict=True)
+        )
+
+    def edits(self, emitted: Sequence[Sequence[int]]) -> tuple[tuple[Edit, ...], ...]:
+        """Per answer, the edits of all attributes in order; ``Edit.attribute`` says whose."""
+        return _joined([processor.edits(emitted) for processor in self._processors])
+
+    def passed(self, emitted: Sequence[Sequence[int]]) -> tuple[tuple[Edit, ...], ...]:
+        """Per answer, the tokens that were looked at and left alone, of all attributes in order."""
+        return _joined([processor.passed(emitted) for processor in self._processors])
+
+
+def _joined(every: Sequence[tuple[tuple[Edit, ...], ...]]) -> tuple[tuple[Edit, ...], ...]:
+    return tuple(
+        tuple(sorted(chain.from_iterable(answer), key=lambda edit: edit.position))
+        for answer in zip(*every, strict=True)
+    )
