@@ -88,6 +88,8 @@ class Bench:
             raise SystemExit(f"{variant}: an answer is shorter than {self.tokens} tokens; the times cannot be compared")
         if variant == "ala":
             self.moved = sum(len(edits) for edits in hook.edits(ids))
+            if not self.moved:
+                raise SystemExit("ala moved nothing, so its cost would not be seen; decode more tokens")
         return taken
 
 

@@ -50,13 +50,14 @@ def decode_greedily(
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
     model = _CachedModel(lm, prefix, mask)
     logits = model.read_prefix()
-    for _ in range(max_new_tokens):
+    for length in range(1, max_new_tokens + 1):
         # An ended row only repeats a stop token, so that no hook acts on it.
         logits[ended] = -torch.inf
         logits[ended, int(stops[0])] = 0.0
         drafted = logits.argmax(dim=-1)
         following = None
-        if hook is not None and continuation == "draft" and not bool((ended | torch.isin(drafted, stops)).all()):
+        ends = length == max_new_tokens or bool((ended | torch.isin(drafted, stops)).all())
+        if hook is not None and continuation == "draft" and not ends:
             following = model.read(drafted)
             hook.foresee(following.argmax(dim=-1))
         scores = logits if hook is None else hook(emitted, logits)
@@ -64,7 +65,7 @@ def decode_greedily(
         chosen = drafted if untouched else scores.argmax(dim=-1)
         emitted = torch.cat([emitted, chosen[:, None]], dim=1)
         ended = ended | torch.isin(chosen, stops)
-        if bool(ended.all()):
+        if length == max_new_tokens or bool(ended.all()):
             break
         if following is None:
             following = model.read(drafted if continuation == "draft" else chosen)

@@ -51,8 +51,8 @@ class Gating:
         measure_kl: Whether the trace says how many nats each step spent; costs one pass over the row's vocabulary.
     """
 
-    mass: float = 0.05
-    mass_kept: float = 0.01
+    mass: float = 0.01
+    mass_kept: float = 0.001
     measure_kl: bool = True
 
     def __post_init__(self) -> None:

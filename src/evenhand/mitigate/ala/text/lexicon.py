@@ -131,14 +131,22 @@ def listed_log_odds(weights: TokenWeights, log_odds: float) -> Float[Tensor, "st
 def _states_before(weights: TokenWeights, written: Int[Tensor, "rows written"]) -> Int[Tensor, "rows written"]:
     """The state in which each token was written: column j is ``weights.states(written[:, :j])``, all at once."""
     rows, length = written.shape
+    columns = [torch.ones(rows, dtype=torch.int64, device=written.device)]
+    for token in written[:, : min(weights.depth, length - 1)].to(torch.int64).unbind(dim=1):
+        columns.append(_next(weights, (columns[-1] << _STATE) + token, _next(weights, token)))
+    first = torch.stack(columns, dim=1)
     reach = weights.depth + 1  # one more id than matters says that the text did not begin there
-    first = [weights.states(written[:, :j]) for j in range(min(reach, length))]
-    columns = torch.stack(first, dim=1)
     if length <= reach:
-        return columns
+        return first
     windows = written[:, :-1].unfold(1, reach, 1)
-    later = weights.states(windows.reshape(-1, reach)).reshape(rows, -1)
-    return torch.cat([columns, later], dim=1)
+    return torch.cat([first, weights.states(windows.reshape(-1, reach)).reshape(rows, -1)], dim=1)
+
+
+def _next(
+    weights: TokenWeights, key: Int[Tensor, " rows"], otherwise: Int[Tensor, " rows"] | int = 0
+) -> Int[Tensor, " rows"]:
+    place = torch.searchsorted(weights.keys, key.contiguous()).clamp(max=weights.keys.numel() - 1)
+    return torch.where(weights.keys[place] == key, weights.nexts[place], otherwise)
 
 
 def _pieces_before(weights: TokenWeights) -> Int[Tensor, " states"]:
