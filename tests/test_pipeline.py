@@ -153,7 +153,7 @@ def test_a_model_of_known_bias_gets_its_numbers(folder, tmp_path):
         **{"pictures": 15, "answers": 15, "unanswered": 0, "errors": 0, "declared_male": 10, "declared_female": 5},
         # Said male: 7 right and 3 wrong. Said female: 1 right and 1 wrong.
         **{"said_male": 10, "said_female": 2, "said_both": 1, "said_neutral": 1, "said_none": 1},
-        **{"edited_captions": 0, "edited_tokens": 0},
+        **{"edited_captions": 0, "edited_tokens": 0, "tokens_looked_at": 0, "tokens": 0},
     }
 
 

@@ -263,4 +263,6 @@ def _counts(
     counts |= {f"claim_{reason}": number for reason, number in sorted(claims.items())}
     counts["edited_captions"] = sum(bool(sample.edits) for sample in samples)
     counts["edited_tokens"] = sum(len(sample.edits) for sample in samples)
+    counts["tokens_looked_at"] = sum(len(sample.edits) + len(sample.passed) for sample in samples)
+    counts["tokens"] = sum(sample.tokens or 0 for sample in samples)
     return counts

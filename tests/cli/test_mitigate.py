@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evenhand.cli.mitigate import mitigate_app
-from evenhand.errors import BadInputError, EvenhandError
+from evenhand.errors import ArtefactError, BadInputError, EvenhandError
 from evenhand.mitigate.ala.text.artefact import load_scorer
 
 RUNNER = CliRunner()
@@ -52,6 +52,8 @@ def test_table_names_every_figure(texts: Path, tmp_path: Path):
         (("--kind", "causal", "--text", "TEXTS"), "tokenizer"),
         (("--kind", "additive", "--text", "TEXTS", "--pictures", "x"), "takes no --pictures"),
         (("--kind", "picture", "--text", "TEXTS"), "takes no --text"),
+        (("--kind", "picture", "--pictures", "x"), "needs --pictures"),
+        (("--kind", "additive", "--text", "TEXTS", "--features", "x"), "takes no --features"),
         (("--kind", "sequence", "--text", "TEXTS", "--classifier", "x", "--label", "toxic"), "LABEL=GROUP"),
     ],
 )
@@ -62,14 +64,14 @@ def test_mistakes_are_said(texts: Path, tmp_path: Path, arguments: tuple[str, ..
     assert done.stdout == ""
 
 
-def test_a_signal_that_will_be_refused_is_announced(tmp_path: Path):
+def test_a_signal_that_guesses_is_refused(tmp_path: Path):
     path = tmp_path / "texts.csv"
     rows = [f"the thing number {i} {'x' * (i % 7)},{('male', 'female')[i * 7919 % 13 % 2]}" for i in range(400)]
     path.write_text("\n".join(["text,label", *rows]) + "\n")
     done = fit("--kind", "additive", "--text", path, "--out", tmp_path / "s", "--json")
-    figures = json.loads(done.stdout)
-    assert figures["accuracy"] <= figures["majority"]
-    assert "will be refused" in done.stderr
+    assert isinstance(done.exception, ArtefactError)
+    assert done.stdout == ""
+    assert not (tmp_path / "s").exists()
 
 
 def test_unknown_group_names_are_refused(tmp_path: Path):

@@ -89,7 +89,7 @@ def make_sample(n: int, run: str) -> Sample:
     old, new = swap
     start = text.lower().index(f" {old} ")
     alpha = (0.96 if WORDS[old] == "male" else -0.94) - n / 250
-    edits = [Edit(1, start, start + 1 + len(new), f" {old}", f" {new}", alpha, s, -2.0, 2.0 - n / 40)]
+    edits = [Edit(1, start, start + 1 + len(new), f" {old}", f" {new}", alpha, s, -2.0, 2.0 - n / 40, "gender", 1.25, "contradicts the picture")]
     text = text.replace(f" {old} ", f" {new} ", 1)
     if n == 2:
         at = text.index(" his")
@@ -99,7 +99,8 @@ def make_sample(n: int, run: str) -> Sample:
     if n == 6 and run == "align":
         text = text.replace("holding a racket", "playing tennis")
         edits.append(Edit(2, start + 6, start + 14, " playing", " playing", 0.08, s, -0.11, -0.11))
-    return Sample(prompt_id, 0, 1000 + n, text, None, claim, tuple(edits))
+    passed = (Edit(0, 0, 1, " he", " he", -0.96, s, 0.0, 0.0, "gender", None, "agrees"),) if n % 2 else ()
+    return Sample(prompt_id, 0, 1000 + n, text, None, claim, tuple(edits), passed, 12)
 
 
 def make_run(run: str) -> Scored:

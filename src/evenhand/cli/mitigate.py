@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evenhand.cli.output import notes, print_json, progress_bar, work_silently
-from evenhand.errors import ArtefactError, BadInputError
+from evenhand.errors import BadInputError
 
 if TYPE_CHECKING:
     from evenhand.mitigate.ala.calibration import FitReport
@@ -35,7 +35,7 @@ def ala_fit_command(
     lm: Annotated[str | None, typer.Option(help="Name or folder of a causal language model (probe).")] = None,
     classifier: Annotated[str | None, typer.Option(help="Name or folder of a classifier (sequence).")] = None,
     label: Annotated[list[str] | None, typer.Option(help="LABEL=GROUP of the classifier; repeat (sequence).")] = None,
-    features: Annotated[str, typer.Option(help="What is read from a picture (kind picture).")] = "scene",
+    features: Annotated[str | None, typer.Option(help="Name or folder of a vision model (kind picture).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of paper and causal.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of paper and causal.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the parts and of the training.")] = 0,
@@ -50,7 +50,7 @@ def ala_fit_command(
             _refuse_given("picture", text=text, tokenizer=tokenizer, lm=lm, classifier=classifier, label=label)
             report = _fit_picture(pictures, features, declared, out, seed)
         else:
-            _refuse_given(kind, pictures=pictures)
+            _refuse_given(kind, pictures=pictures, features=features)
             options = {
                 "tokenizer": tokenizer,
                 "lm": lm,
@@ -76,13 +76,16 @@ def _fit_text(
     return fit_text_signal(kind, text, attribute=attribute, out=out, seed=seed, **options)
 
 
-def _fit_picture(pictures: Path | None, features: str, attribute: "Attribute", out: Path, seed: int) -> "FitReport":
-    from evenhand.mitigate.ala.picture.linear import fit_picture_signal
+def _fit_picture(
+    pictures: Path | None, features: str | None, attribute: "Attribute", out: Path, seed: int
+) -> "FitReport":
+    from evenhand.mitigate.ala.picture.fit import fit_picture_signal
 
-    if pictures is None:
-        raise BadInputError("--kind picture needs --pictures: a folder of pictures with labels.csv.")
-    report: FitReport = fit_picture_signal(pictures, features=features, attribute=attribute, out=out, seed=seed)
-    return report
+    if pictures is None or features is None:
+        raise BadInputError(
+            "--kind picture needs --pictures (a folder of pictures with labels.csv) and --features (a vision model)."
+        )
+    return fit_picture_signal(pictures, features=features, attribute=attribute, out=out, seed=seed)
 
 
 def _refuse_given(kind: str, **options: object) -> None:
@@ -103,12 +106,6 @@ def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
 
 
 def _show(kind: str, attribute: str, out: Path, report: "FitReport", *, as_json: bool) -> None:
-    from evenhand.mitigate.ala.calibration import require_trained
-
-    try:
-        require_trained(report, f"the signal in {out}")
-    except ArtefactError as error:
-        notes.print(f"It will be refused when it is loaded: {error}", markup=False, highlight=False)
     if as_json:
         print_json({"kind": kind, "attribute": attribute, "out": str(out), **report.to_dict()})
         return

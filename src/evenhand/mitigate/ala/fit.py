@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from evenhand.errors import BadInputError
-from evenhand.mitigate.ala.calibration import FitReport, fit_temperature, measure_fit
+from evenhand.mitigate.ala.calibration import FitReport, fit_temperature, measure_fit, require_trained
 from evenhand.mitigate.ala.text.artefact import FittedScorer, ScorerRecord, refuse_foreign_folder, save_scorer
 from evenhand.mitigate.ala.text.examples import Examples, Split, read_examples, split_examples
 from evenhand.records import Attribute
@@ -68,8 +68,6 @@ def fit_text_signal(
 ) -> FitReport:
     """Fit, calibrate, measure and store a text scorer; ``load_scorer(out)`` opens it.
 
-    A scorer that is no better than guessing is stored too, with its figures, and refused when it is loaded.
-
     Args:
         kind: ``additive`` needs nothing more, ``paper`` and ``causal`` a tokenizer, ``probe`` a language model,
             ``sequence`` a classifier and labels.
@@ -90,6 +88,7 @@ def fit_text_signal(
     Raises:
         BadInputError: Something is absent or cannot be read, a label is unknown, or the folder holds something else.
         TooFewSamplesError: A group has fewer than 50 texts.
+        ArtefactError: The scorer is no better than guessing, or miscalibrated; nothing is written.
     """
     if kind not in get_args(TextKind):
         raise BadInputError(f"kind: got {kind!r}; allowed: {', '.join(get_args(TextKind))}.")
@@ -116,6 +115,7 @@ def fit_text_signal(
         train=len(split.train.texts),
         calibration=len(split.calibration.texts),
     )
+    require_trained(report, f"the {kind} text scorer for {attribute.name}")
     measured: FittedScorer = fitted.scorer.with_report(report)
     save_scorer(measured, out)
     return report
