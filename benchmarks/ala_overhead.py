@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from evenhand.attributes import load_attribute
-from evenhand.mitigate.ala.presets import align
 from evenhand.mitigate.ala.picture.given import GivenSignal
+from evenhand.mitigate.ala.presets import align
 from evenhand.models.captioner import load_captioner
 from evenhand.models.clipcap import ClipCap
 from evenhand.pictures import open_picture

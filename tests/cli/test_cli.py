@@ -95,7 +95,7 @@ def test_list_names_what_ships_and_what_is_installed(tmp_path: Path):
     known = json.loads(run("list", "--json", cwd=tmp_path).stdout)
     assert {"captioner", "says-person"} <= set(known["models"])
     assert known["mitigations"] == ["align", "nearest", "neutral", "paper"]
-    assert known["attributes"] == ["gender"]
+    assert known["attributes"] == ["age", "gender", "race", "toxicity"]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 
 from evenhand.attributes import load_attribute
 from evenhand.classify.words import WordClassifier
-from evenhand.mitigate.ala.presets import align, neutral
 from evenhand.mitigate.ala.picture.given import GivenSignal
+from evenhand.mitigate.ala.presets import align, neutral
 from evenhand.probes.captioning import captioning
 from evenhand.records import Prompt
 

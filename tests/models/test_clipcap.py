@@ -25,9 +25,9 @@ from transformers import (
 )
 
 from evenhand.errors import ArtefactError, BadInputError
+from evenhand.mitigate.ala.picture.given import GivenSignal
 from evenhand.mitigate.ala.presets import align, neutral
 from evenhand.mitigate.ala.rules import AlignRule
-from evenhand.mitigate.ala.picture.given import GivenSignal
 from evenhand.models.clip_encoder import ClipImageEncoder
 from evenhand.models.clipcap import ClipCap, Decoding, load_clipcap, read_tensors, save_clipcap
 from evenhand.models.mapper import MlpMapper

@@ -7,8 +7,9 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from evenhand.errors import BadInputError
 from evenhand.models.decode import decode_greedily
+from evenhand.models.hidden import LastHidden, language_head
 from evenhand.models.transformers_load import load_vision_language
-from evenhand.models.transformers_loop import DecodingLoop, LastHidden, generate_text, language_head
+from evenhand.models.transformers_loop import DecodingLoop, generate_text
 from evenhand.models.transformers_prompt import PromptEncoder, form_for
 
 QUESTIONS = ("What is the person doing?", "man", "A boy and a girl are playing with a ball near their mother.")

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from tiny_vlm import KINDS, picture, prefer, save
 
 from evenhand.errors import ArtefactError, BadInputError
+from evenhand.models.hidden import wants_hidden
 from evenhand.models.protocol import TextModel
-from evenhand.models.transformers_model import TransformersModel, load_transformers_model, wants_hidden
+from evenhand.models.transformers_model import TransformersModel, load_transformers_model
 from evenhand.records import Claim, Edit, Prompt
 
 STEPS = 10

@@ -89,7 +89,22 @@ def make_sample(n: int, run: str) -> Sample:
     old, new = swap
     start = text.lower().index(f" {old} ")
     alpha = (0.96 if WORDS[old] == "male" else -0.94) - n / 250
-    edits = [Edit(1, start, start + 1 + len(new), f" {old}", f" {new}", alpha, s, -2.0, 2.0 - n / 40, "gender", 1.25, "contradicts the picture")]
+    edits = [
+        Edit(
+            1,
+            start,
+            start + 1 + len(new),
+            f" {old}",
+            f" {new}",
+            alpha,
+            s,
+            -2.0,
+            2.0 - n / 40,
+            "gender",
+            1.25,
+            "contradicts the picture",
+        )
+    ]
     text = text.replace(f" {old} ", f" {new} ", 1)
     if n == 2:
         at = text.index(" his")

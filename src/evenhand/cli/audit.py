@@ -12,7 +12,9 @@ __all__ = ["audit_command"]
 
 
 def audit_command(
-    model: Annotated[str, typer.Argument(help="A registered name (see `evenhand list`), a captioner's folder, or hf:PATH_OR_ID.")],
+    model: Annotated[
+        str, typer.Argument(help="A registered name (`evenhand list`), a captioner's folder or hf:PATH_OR_ID.")
+    ],
     data: Annotated[str, typer.Option(help="Folder of pictures with labels.csv, or `openpeople`.")],
     probe: Annotated[str, typer.Option(help="What is asked.")] = "captioning",
     mitigate: Annotated[str, typer.Option(help="none, or a registered name.")] = "none",

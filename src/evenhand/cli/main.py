@@ -10,6 +10,7 @@ from evenhand.cli.audit import audit_command
 from evenhand.cli.compare import compare_command
 from evenhand.cli.demo import demo_command
 from evenhand.cli.list import list_command
+from evenhand.cli.mitigate import mitigate_app
 from evenhand.cli.report import report_command
 from evenhand.errors import EvenhandError
 from evenhand.report.numbers import plain_text
@@ -28,6 +29,7 @@ app.command("audit")(audit_command)
 app.command("compare")(compare_command)
 app.command("report")(report_command)
 app.command("list")(list_command)
+app.add_typer(mitigate_app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ language model is a folder beside them, a path, a hub id, or ``package:gemma3-27
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -24,6 +25,7 @@ from torch import Tensor
 from evenhand.errors import ArtefactError, BadInputError, PictureError
 from evenhand.models.decode import decode_greedily, text_of
 from evenhand.models.gemma import gemma_folder
+from evenhand.models.hidden import LastHidden, wants_hidden
 from evenhand.models.mapper import MlpMapper, TransformerMapper, load_mapper
 from evenhand.models.protocol import Intervention
 from evenhand.models.scene import SceneEncoder
@@ -151,22 +153,27 @@ class ClipCap:
             intervention: A decode-time mitigation.
         """
         texts = [prompt.text for prompt in prompts] or [""] * len(pictures)
+        prefix = self.prefix(self.encoder.encode(pictures))
+        prefix, mask = self._after_texts(prefix, texts) if any(texts) else (prefix, None)
+        hidden = LastHidden(self.lm) if wants_hidden(intervention) else None
         hook = None
         if intervention is not None:
             openers: list[Callable[[], Image]] = [partial(_same, picture) for picture in pictures]
-            said = {"asked": [_asked(prompt) for prompt in prompts]} if any(texts) else {}
-            hook = intervention.start(openers, self.tokenizer, in_place=True, **said)
-        prefix = self.prefix(self.encoder.encode(pictures))
-        prefix, mask = self._after_texts(prefix, texts) if any(texts) else (prefix, None)
-        ids = decode_greedily(
-            self.lm,
-            prefix,
-            mask=mask,
-            stop_ids=self._stop_ids,
-            max_new_tokens=self.decoding.max_new_tokens,
-            hook=hook,
-            continuation="emitted" if intervention is None else intervention.continuation,
-        )
+            asked = [_asked(prompt) for prompt in prompts] if any(texts) else None
+            given = {"asked": asked, "hidden": hidden}
+            known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+            hook = intervention.start(openers, self.tokenizer, in_place=True, **known)
+        with hidden or nullcontext():
+            ids = decode_greedily(
+                self.lm,
+                prefix,
+                mask=mask,
+                stop_ids=self._stop_ids,
+                max_new_tokens=self.decoding.max_new_tokens,
+                hook=hook,
+                continuation="emitted" if intervention is None else intervention.continuation,
+                lookahead=hidden is None,
+            )
         captions = [text_of(self.tokenizer, row).strip() for row in ids]
         if hook is None:
             return tuple(Sample("", 0, 0, text, tokens=len(row)) for text, row in zip(captions, ids, strict=True))

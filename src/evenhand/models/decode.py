@@ -30,6 +30,7 @@ def decode_greedily(
     mask: Int[Tensor, "rows prefix"] | None = None,
     hook: LogitsHook | None = None,
     continuation: Continuation = "emitted",
+    lookahead: bool = True,
 ) -> list[list[int]]:
     """The most likely continuation of each row, ended by and including its stop token.
 
@@ -43,6 +44,8 @@ def decode_greedily(
         mask: 1 for embeddings, 0 for padding before them; None where no row is padded.
         hook: Called on every step's logits.
         continuation: What the model is fed after a token the hook changed.
+        lookahead: Whether a draft's next token is read before the hook is asked; not for a hook that reads the
+            model's last hidden state, which would be one step ahead of it.
     """
     rows, device = prefix.shape[0], prefix.device
     stops = torch.tensor(sorted(stop_ids), device=device)
@@ -57,7 +60,7 @@ def decode_greedily(
         drafted = logits.argmax(dim=-1)
         following = None
         ends = length == max_new_tokens or bool((ended | torch.isin(drafted, stops)).all())
-        if hook is not None and continuation == "draft" and not ends:
+        if hook is not None and lookahead and continuation == "draft" and not ends:
             following = model.read(drafted)
             hook.foresee(following.argmax(dim=-1))
         scores = logits if hook is None else hook(emitted, logits)

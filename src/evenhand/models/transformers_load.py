@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from evenhand.errors import ArtefactError, MissingExtraError
-from evenhand.models.transformers_loop import language_head
+from evenhand.models.hidden import language_head
 
 __all__ = ["LoadedModel", "load_vision_language"]
 

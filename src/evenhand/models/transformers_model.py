@@ -17,8 +17,9 @@ from PIL.Image import Image
 
 from evenhand.errors import BadInputError, PictureError
 from evenhand.models.decode import text_of
+from evenhand.models.hidden import LastHidden, wants_hidden
 from evenhand.models.transformers_load import load_vision_language
-from evenhand.models.transformers_loop import DecodingLoop, LastHidden, generate_text
+from evenhand.models.transformers_loop import DecodingLoop, generate_text
 from evenhand.models.transformers_prompt import PromptEncoder, form_for
 from evenhand.pictures import open_picture
 from evenhand.records import Prompt, Sample
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from evenhand.models.protocol import Intervention, LogitsHook
 
-__all__ = ["TransformersModel", "load_transformers_model", "wants_hidden"]
+__all__ = ["TransformersModel", "load_transformers_model"]
 
 
 class TransformersModel:
@@ -214,13 +215,6 @@ def load_transformers_model(source: str | None = None, *, device: str = "cpu") -
     if not source:
         raise BadInputError("which model? Give a folder, or a hub id, behind 'hf:'.")
     return TransformersModel.from_pretrained(source, device=device)
-
-
-def wants_hidden(intervention: object) -> bool:
-    """Whether an intervention's text scorer reads the language model's last hidden state."""
-    return any(
-        bool(getattr(part, "wants_hidden", False)) for part in (intervention, getattr(intervention, "scorer", None))
-    )
 
 
 def _same(picture: Image) -> Image:

@@ -27,8 +27,9 @@ from toy import (
 )
 
 from evenhand.errors import BadInputError, PictureError, TokenizerMismatchError
+from evenhand.mitigate.ala.gating import Gating
 from evenhand.mitigate.ala.picture.given import GivenSignal
-from evenhand.mitigate.ala.processor import AlaLogitsProcessor, Gating
+from evenhand.mitigate.ala.processor import AlaLogitsProcessor
 from evenhand.mitigate.ala.rules import AlignRule, NearestRule, NeutralRule, PaperRule
 from evenhand.mitigate.ala.text.lexicon import WordScorer
 from evenhand.records import Claim

@@ -11,9 +11,10 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from evenhand.errors import BadInputError
+from evenhand.mitigate.ala.gating import Gating
 from evenhand.mitigate.ala.guards import GuardTables, exempt_groups, guard_tables
 from evenhand.mitigate.ala.pieces import weights_from_words
-from evenhand.mitigate.ala.processor import AlaLogitsProcessor, Gating
+from evenhand.mitigate.ala.processor import AlaLogitsProcessor
 from evenhand.mitigate.ala.rules import Rule
 from evenhand.mitigate.ala.several import SeveralProcessor
 from evenhand.mitigate.ala.signals import PictureSignal, TextScorer

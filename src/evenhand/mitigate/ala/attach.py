@@ -19,9 +19,9 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from evenhand.errors import BadInputError
 from evenhand.mitigate.ala.picture.given import GivenSignal
+from evenhand.models.hidden import LastHidden, wants_hidden
 from evenhand.models.protocol import Decoding, Intervention, LogitsHook
-from evenhand.models.transformers_loop import DecodingLoop, LastHidden, generate_text
-from evenhand.models.transformers_model import wants_hidden
+from evenhand.models.transformers_loop import DecodingLoop, generate_text
 from evenhand.pictures import open_picture
 from evenhand.records import Claim, Edit
 

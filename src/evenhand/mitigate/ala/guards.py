@@ -108,13 +108,13 @@ def blocked(
     near = written[:, -window:]
     if weights.depth:
         near = written.gather(1, tables.places[drafted_entry] + written.shape[1])
-    state, *rest = tables.symbols.take(near).unbind(dim=1)
+    state, *rest = tables.symbols.take(near).long().unbind(dim=1)
     for symbol in rest:
         state = tables.follow[state, symbol]
     if upcoming is None:
         return tables.unseen[drafted_entry, open_quote, state]
     code = tables.before[drafted_entry, open_quote, state]
-    return torch.maximum(code, tables.after[drafted_entry, tables.classes.take(upcoming.clamp(max=last))])
+    return torch.maximum(code, tables.after[drafted_entry, tables.classes.take(upcoming.clamp(max=last)).long()])
 
 
 def exempt_groups(asked: Sequence[str], attribute: Attribute) -> Bool[Tensor, "rows groups"]:
@@ -172,14 +172,18 @@ def guard_tables(weights: TokenWeights, attribute: Attribute, tokenizer: "PreTra
     }
     reader = automaton(flags, texts, heads)
     classes, kinds = _upcoming(flags, tails)
-    before, after = _before(weights, guards, reader), _after(weights, guards, kinds)
+    before = _before(weights, guards, reader)
+    # Kinds that say the same of every word are one class; the last stays last.
+    after, merged = np.unique(_after(weights, guards, kinds), axis=1, return_inverse=True)
+    after, classes = np.append(after, after[:, merged[-1:]], axis=1), merged[classes]
+    classes[-1] = after.shape[1] - 1
     # Where no upcoming piece is known, the last kind is what comes.
     unseen = np.maximum(before, after[:, -1, None, None])
     return GuardTables(
         flags=torch.from_numpy(np.append(flags, np.uint8(0))),
-        symbols=torch.from_numpy(reader.symbols),
+        symbols=_narrow(reader.symbols),
         follow=torch.from_numpy(reader.follow),
-        classes=torch.from_numpy(classes),
+        classes=_narrow(classes),
         places=torch.arange(-reader.window, 0) - _pieces_before(weights)[:, None],
         before=torch.from_numpy(before),
         unseen=torch.from_numpy(unseen),
@@ -193,6 +197,11 @@ def _read(tokenizer: "PreTrainedTokenizerBase", _tokens: int) -> tuple[list[str]
     """Text and flags of every piece, read once for the attributes of one batch; anew where tokens were added."""
     texts = piece_texts(tokenizer)
     return texts, piece_flags(texts, tokenizer)
+
+
+def _narrow(values: Int[ndarray, " ids"]) -> Int[Tensor, " ids"]:
+    """A table over the vocabulary in as few bytes as hold it."""
+    return torch.from_numpy(values.astype(np.uint8 if values.max() < 256 else np.int32))
 
 
 class _Upcoming(NamedTuple):

@@ -1,8 +1,8 @@
-"""What a replacing rule does, worked out beforehand. In: a rule, weights, shares per token. Out: two tables.
+"""What a replacing rule does, worked out beforehand. In: a rule, weights, shares per token. Out: tables.
 
-Under greedy decoding, where what a text carries follows from the drafted token alone, a rule's answer depends on the
-drafted word and on what the picture claims, and on nothing else. Then a step that acts is two look-ups and one sum
-of exponentials. The tables are filled by the rule's own ``replacement``.
+Under greedy decoding one word is drafted, and which tokens may take its place depends on the word and on what the
+picture claims alone. Where what a text carries follows from the drafted word too, so does by how much it falls: then
+a step that acts is two look-ups and one sum of exponentials. The tables are filled by the rule itself.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from evenhand.mitigate.ala.kernel import log_moved
 from evenhand.mitigate.ala.rules import Rule
 from evenhand.mitigate.ala.weights import TokenWeights
 
-__all__ = ["Plan", "plan_of"]
+__all__ = ["Plan", "moves_of", "plan_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,43 +23,66 @@ class Plan:
     """Tables over entries and aims; an aim is a claimed group by index, or, last, no claim. The last entry is none.
 
     Attributes:
-        moves: Nats to add to the drafted word (-0.0 for none), and the log of the share of its probability that moves.
-        targets: Vocabulary ids of the tokens that may take its place; the likeliest does.
-        shares: What the text carries with the word.
+        targets: Vocabulary ids of the tokens that may take a word's place; the likeliest does.
+        possible: 1 where there is any, else 0.
+        moves: Nats to add to the drafted word (-0.0 for none), and the log of the share of its probability that
+            moves; None where they depend on the text.
+        shares: What the text carries with the word; None where it depends on the text.
     """
 
-    moves: Float[Tensor, "entries aims 2"]
     targets: Int[Tensor, "entries aims forms"]
-    shares: Float[Tensor, "entries groups"]
+    possible: Float[Tensor, "entries aims"]
+    moves: Float[Tensor, "entries aims 2"] | None
+    shares: Float[Tensor, "entries groups"] | None
 
     def to(self, device: torch.device) -> "Plan":
         """The same tables on a device."""
-        return Plan(self.moves.to(device), self.targets.to(device), self.shares.to(device))
+        moves, shares = (None if table is None else table.to(device) for table in (self.moves, self.shares))
+        return Plan(self.targets.to(device), self.possible.to(device), moves, shares)
+
+
+def moves_of(fall: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows 2"]:
+    """What ``kernel.hand_over`` takes, from the nats by which words fall."""
+    return torch.stack([-fall, log_moved(fall)], dim=-1)
 
 
 def plan_of(rule: Rule, weights: TokenWeights, by_token: Float[Tensor, "states tokens groups"] | None) -> Plan | None:
-    """The plan of a rule, or None where a step must be looked at as a whole."""
-    if by_token is None or not rule.replaces:
+    """The plan of a rule, or None for one that replaces nothing."""
+    if not rule.replaces:
         return None
     entries, groups = len(weights.words), len(weights.groups)
-    shares = torch.full((entries, groups), 1 / groups)
+    aims = torch.arange(groups + 1).repeat(entries)
+    wanted, claimed = aims.clamp(max=groups - 1), aims < groups
+    entry = torch.arange(entries).repeat_interleave(groups + 1)[:, None]
+    columns = rule.targets(weights, entry, wanted, claimed)[:, 0]
+    some = columns.amax(dim=1, keepdim=True)  # -1 stands for none; any real one may fill its place
+    targets = weights.token_ids[torch.where(columns >= 0, columns, some.clamp(min=0))]
+    targets = _with_none(targets.reshape(entries, groups + 1, -1))
+    possible = _with_none((some >= 0).float().reshape(entries, groups + 1))
+    shares = _shares(weights, by_token)
+    if shares is None:
+        return Plan(targets, possible, None, None)
+    fall = rule.fall(shares[entry], wanted, claimed).reshape(entries, groups + 1)
+    return Plan(targets, possible, moves_of(_with_none(fall) * possible), _with_none(shares) + _even(shares))
+
+
+def _shares(weights: TokenWeights, by_token: Tensor | None) -> Float[Tensor, "entries groups"] | None:
+    """What each entry carries; None where that depends on the text, or on the state its word is met in."""
+    if by_token is None:
+        return None
+    shares = torch.full((len(weights.words), len(weights.groups)), 1 / len(weights.groups))
     placed = weights.entry >= 0
     shares[weights.entry[placed].long()] = by_token[placed].float()
-    if not torch.equal(shares[weights.entry[placed].long()], by_token[placed].float()):
-        return None  # the same word carries more in one state than in another
-    aims = torch.arange(groups + 1).repeat(entries)
-    entry = torch.arange(entries).repeat_interleave(groups + 1)[:, None]
-    found = rule.replacement(weights, entry, shares[entry], aims.clamp(max=groups - 1), aims < groups)
-    columns = found.targets[:, 0]
-    first = columns.argmax(dim=1, keepdim=True)  # -1 stands for none; any real one takes its place
-    some = columns.gather(1, first)
-    nats = torch.where(some[:, 0] >= 0, found.nats[:, 0], 0.0)
-    targets = weights.token_ids[torch.where(columns >= 0, columns, some.clamp(min=0))]
-    moves = torch.stack([-nats, log_moved(nats)], dim=1).reshape(entries, groups + 1, 2)
-    nothing = torch.tensor([-0.0, -torch.inf]).expand(1, groups + 1, 2)
-    targets = targets.reshape(entries, groups + 1, -1)
-    return Plan(
-        moves=torch.cat([moves, nothing]),
-        targets=torch.cat([targets, torch.zeros_like(targets[:1])]),
-        shares=torch.cat([shares, torch.full((1, groups), 1 / groups)]),
-    )
+    return shares if torch.equal(shares[weights.entry[placed].long()], by_token[placed].float()) else None
+
+
+def _with_none(table: Tensor) -> Tensor:
+    """The table with a last row of zeros, for no entry."""
+    return torch.cat([table, torch.zeros_like(table[:1])])
+
+
+def _even(shares: Float[Tensor, "entries groups"]) -> Float[Tensor, "rows groups"]:
+    """Even shares in the last row, nothing in the others."""
+    table = torch.zeros(len(shares) + 1, shares.shape[1])
+    table[-1] = 1 / shares.shape[1]
+    return table

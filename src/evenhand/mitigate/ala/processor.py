@@ -7,7 +7,7 @@ branches on a tensor's value, so no step waits for the device.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import log
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,10 @@ from transformers import LogitsProcessor
 
 from evenhand.errors import BadInputError, TokenizerMismatchError
 from evenhand.mitigate.ala.claims import Claims
+from evenhand.mitigate.ala.gating import Gating, gating_entries
 from evenhand.mitigate.ala.guards import GuardTables, blocked
 from evenhand.mitigate.ala.kernel import Gate, add_nats, hand_over, open_gate, shift_logits
-from evenhand.mitigate.ala.plan import plan_of
+from evenhand.mitigate.ala.plan import Plan, moves_of, plan_of
 from evenhand.mitigate.ala.proximal import divergence, normaliser
 from evenhand.mitigate.ala.rules import Rule
 from evenhand.mitigate.ala.signals import PictureSignal, TextScorer
@@ -34,32 +35,10 @@ from evenhand.records import Claim, Edit
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["AlaLogitsProcessor", "Gating"]
+__all__ = ["AlaLogitsProcessor"]
 
 _CANDIDATES = 16
 """Listed tokens looked at in a row where the next token is drawn; the rest hold next to no probability."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gating:
-    """When a row is looked at where the next token is not simply the best one (sampling, beams).
-
-    Attributes:
-        mass: epsilon; the listed words' probability that opens the gate.
-        mass_kept: The same once the text names a person by a listed or neutral word: an entity that was spoken of is
-            followed with a finer ear (hysteresis), so that a rare pronoun does not undo it.
-        measure_kl: Whether the trace says how many nats each step spent; costs one pass over the row's vocabulary.
-    """
-
-    mass: float = 0.01
-    mass_kept: float = 0.001
-    measure_kl: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.mass_kept <= self.mass < 1:
-            raise BadInputError(
-                f"gating: got mass {self.mass} and mass_kept {self.mass_kept}; allowed: 0 < mass_kept <= mass < 1."
-            )
 
 
 class AlaLogitsProcessor(LogitsProcessor):
@@ -111,16 +90,17 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._one_to_one = owners is None
         self._inside = torch.zeros(len(self._owners), dtype=torch.long)
         self._exempt = exempt if exempt is not None and bool(exempt.any()) else None
-        self._entry = _gating_entries(weights, rule)
+        self._entry = gating_entries(weights, rule)
         self._gate_columns = (self._entry >= 0).any(dim=0).nonzero()[:, 0]
         if not len(self._gate_columns):
             raise BadInputError(f"threshold {rule.threshold} leaves no token that could open the gate; lower it.")
         self._gate_ids = weights.token_ids[self._gate_columns]
-        self._gate_entry = self._entry[:, self._gate_columns].long()
+        self._gate_entry = self._entry[:, self._gate_columns]
         self._inner = frozenset((weights.keys & 0xFFFFFFFF).tolist())
         self._plan = plan_of(rule, weights, self._text.by_token) if decoding == "greedy" else None
         self._lead = 0.0 if decoding == "greedy" else log(len(self._gate_ids) / self._gating.mass_kept)
-        self._hidden, self._upcoming = hidden, None
+        self._hidden = hidden
+        self._upcoming: Tensor | None = None
         self._prompt: Tensor | None = None
         self._steps: list[TracedStep] = []
         self._acted = False
@@ -141,32 +121,35 @@ class AlaLogitsProcessor(LogitsProcessor):
         on_cpu = scores.device.type == "cpu"
         if on_cpu and not bool(gate.opened.any()):
             return scores
-        if on_cpu and self._claims.outstanding:
-            self._claims.ask({self._owners[row] for row in gate.opened.nonzero()[:, 0].tolist()})
         if self._plan is not None:
-            return self._by_plan(written, scores, gate, upcoming)
+            return self._by_plan(self._plan, written, scores, gate, upcoming)
+        if on_cpu:
+            self._ask(gate.opened)
         return self._by_rule(written, scores, gate, upcoming)
 
-    def _by_plan(self, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None) -> Tensor:
+    def _ask(self, rows: Bool[Tensor, " rows"]) -> None:
+        """Ask what the pictures of some rows show."""
+        if self._claims.outstanding:
+            self._claims.ask({self._owners[row] for row in rows.nonzero()[:, 0].tolist()})
+
+    def _by_plan(self, plan: Plan, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None) -> Tensor:
         """A greedy step of a rule that replaces: what it does was worked out beforehand."""
-        plan = self._plan
-        if plan is None:
-            raise BadInputError("no plan was made for this rule; call the processor itself.")
         best = gate.scores.argmax(dim=1)
-        entry = torch.where(gate.opened, self._gate_entry[self._state(written), best], -1)
-        entry = self._not_exempt(entry[:, None], plan.shares[entry].argmax(dim=1)[:, None])[:, 0]
+        drafted, state = self._gate_ids[best], self._state(written)
+        entry = torch.where(gate.opened, self._gate_entry[state, best].long(), -1)
+        entry = self._not_exempt(entry[:, None], self._weights.group[state, self._gate_columns[best]][:, None])[:, 0]
+        if scores.device.type == "cpu" and self._claims.outstanding:
+            self._ask(entry >= 0)
         code = self._forbidden(entry[:, None], written, upcoming)
-        acting = torch.where(code == 0, entry, -1)
-        if not self._one_to_one:
-            acting = torch.where(self._owned, acting, -1)
+        acting = torch.where((code == 0) & self._owned, entry, -1)
         aim = self._by_row(self._claims.aim)
+        shares, moves = self._planned_moves(plan, written, drafted, acting, aim, entry)
         targets = plan.targets[acting, aim]
         stand_in = scores.gather(1, targets).float()
         if targets.shape[1] > 1:
             likeliest = stand_in.argmax(dim=1, keepdim=True)
             targets, stand_in = targets.gather(1, likeliest), stand_in.gather(1, likeliest)
-        shift = hand_over(gate.best[:, 0].float(), stand_in[:, 0], plan.moves[acting, aim])
-        drafted = self._gate_ids[best]
+        shift = hand_over(gate.best[:, 0].float(), stand_in[:, 0], moves)
         token_ids = torch.stack([drafted, targets[:, 0]], dim=1)
         self._acted = True
         self._steps.append(
@@ -175,7 +158,7 @@ class AlaLogitsProcessor(LogitsProcessor):
                 opened=entry >= 0,
                 code=code,
                 drafted=drafted,
-                shares=plan.shares[entry],
+                shares=shares,
                 s=self._by_row(self._claims.s),
                 claimed=self._by_row(self._claims.made),
                 token_ids=token_ids,
@@ -184,6 +167,17 @@ class AlaLogitsProcessor(LogitsProcessor):
             )
         )
         return add_nats(scores, token_ids, shift, in_place=self._in_place)
+
+    def _planned_moves(
+        self, plan: Plan, written: Tensor, drafted: Tensor, acting: Tensor, aim: Tensor, entry: Tensor
+    ) -> tuple[Float[Tensor, "rows groups"], Float[Tensor, "rows 2"]]:
+        """What each row's text carries with its draft, and the move that follows."""
+        if plan.moves is not None and plan.shares is not None:
+            return plan.shares[entry], plan.moves[acting, aim]
+        hidden = None if self._hidden is None else self._hidden()
+        shares = self._text.shares(written, drafted[:, None], hidden)
+        fall = self._rule.fall(shares, self._by_row(self._claims.wanted), self._by_row(self._claims.made))[:, 0]
+        return shares[:, 0], moves_of(fall * plan.possible[acting, aim])
 
     def _by_rule(self, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None) -> Tensor:
         """Any step: the rule looks at it as a whole."""
@@ -392,16 +386,6 @@ class AlaLogitsProcessor(LogitsProcessor):
             return None
         probability = (step.listed.gather(1, columns) - step.log_z[:, None]).exp()
         return normaliser(probability, shift)[:, None]
-
-
-def _gating_entries(weights: TokenWeights, rule: Rule) -> Int[Tensor, "states tokens"]:
-    """The weights' entries with -1 wherever the gate must stay closed."""
-    open_here = (weights.weight >= rule.threshold) & (weights.entry >= 0)
-    if rule.replaces:
-        # A word that must be replaced and has no stand-in in this tokenizer is left alone.
-        usable = (weights.counterparts >= 0).any(dim=1) | (weights.neutral_forms >= 0).any(dim=1)
-        open_here = open_here & usable[weights.entry.long().clamp(min=0)]
-    return torch.where(open_here, weights.entry.int(), -1)
 
 
 def _owner_tensors(owners: Sequence[int | None], pictures: int) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:

@@ -7,7 +7,7 @@ with a strength that adapts.
 
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -80,28 +80,24 @@ class Rule(Protocol):
         """Nats to add to the step's listed tokens; the processor takes back what a guard forbids."""
         ...
 
-    def replacement(
+    def fall(
         self,
-        weights: TokenWeights,
-        entry: Int[Tensor, "rows candidates"],
         shares: Float[Tensor, "rows candidates groups"],
         wanted: Int[Tensor, " rows"],
         claimed: Bool[Tensor, " rows"],
-    ) -> "Replacement":
-        """Where ``replaces``: by how much each candidate falls, and which tokens may take its place."""
+    ) -> Float[Tensor, "rows candidates"]:
+        """Where ``replaces``: by how many nats each candidate falls, >= 0, if a token can take its place."""
         ...
 
-
-class Replacement(NamedTuple):
-    """What a replacing rule does with some words.
-
-    Attributes:
-        nats: By how much each falls, >= 0.
-        targets: Columns of the tokens that may take its place, -1 for none.
-    """
-
-    nats: Float[Tensor, "rows candidates"]
-    targets: Int[Tensor, "rows candidates forms"]
+    def targets(
+        self,
+        weights: TokenWeights,
+        entry: Int[Tensor, "rows candidates"],
+        wanted: Int[Tensor, " rows"],
+        claimed: Bool[Tensor, " rows"],
+    ) -> Int[Tensor, "rows candidates forms"]:
+        """Where ``replaces``: columns of the tokens that may take each candidate's place, -1 for none."""
+        ...
 
 
 class _Shifting:
@@ -109,14 +105,26 @@ class _Shifting:
 
     __slots__ = ()
 
-    def replacement(
+    def fall(
         self,
-        weights: TokenWeights,  # noqa: ARG002
-        entry: Int[Tensor, "rows candidates"],  # noqa: ARG002
         shares: Float[Tensor, "rows candidates groups"],  # noqa: ARG002
         wanted: Int[Tensor, " rows"],  # noqa: ARG002
         claimed: Bool[Tensor, " rows"],  # noqa: ARG002
-    ) -> Replacement:
+    ) -> Float[Tensor, "rows candidates"]:
+        """Not for a rule that shifts.
+
+        Raises:
+            BadInputError: Always.
+        """
+        raise BadInputError(f"{type(self).__name__} shifts words and replaces none; call move.")
+
+    def targets(
+        self,
+        weights: TokenWeights,  # noqa: ARG002
+        entry: Int[Tensor, "rows candidates"],  # noqa: ARG002
+        wanted: Int[Tensor, " rows"],  # noqa: ARG002
+        claimed: Bool[Tensor, " rows"],  # noqa: ARG002
+    ) -> Int[Tensor, "rows candidates forms"]:
         """Not for a rule that shifts.
 
         Raises:
@@ -198,23 +206,31 @@ class AlignRule:
         """See ``kernel.contradiction`` and ``kernel.move_draft``."""
         return _replace(step, self) if self.replace else self._shift(step)
 
-    def replacement(
+    def fall(
         self,
-        weights: TokenWeights,
-        entry: Int[Tensor, "rows candidates"],
         shares: Float[Tensor, "rows candidates groups"],
         wanted: Int[Tensor, " rows"],
         claimed: Bool[Tensor, " rows"],
-    ) -> Replacement:
+    ) -> Float[Tensor, "rows candidates"]:
+        """Lambda times the contradiction; without a claim nothing, or lambda times what the text carries."""
+        nats = self.strength * contradiction(shares, wanted, margin=self.margin)
+        if self.abstain == "neutral":
+            return torch.where(claimed[:, None], nats, self.strength * _carried(shares))
+        return nats * claimed[:, None]
+
+    def targets(
+        self,
+        weights: TokenWeights,
+        entry: Int[Tensor, "rows candidates"],
+        wanted: Int[Tensor, " rows"],
+        claimed: Bool[Tensor, " rows"],
+    ) -> Int[Tensor, "rows candidates forms"]:
         """The wanted group's counterpart where there is one, else neutral forms."""
         at = entry.clamp(min=0)
         forms = weights.neutral_forms[at].long()
         other = weights.counterparts[at, wanted[:, None]].long()[..., None]
         alone = torch.cat([other, torch.full_like(forms[..., 1:], -1)], dim=2)
-        targets = torch.where((other >= 0) & claimed[:, None, None], alone, forms)
-        nats = self.strength * contradiction(shares, wanted, margin=self.margin)
-        unclaimed = self.strength * _carried(shares) if self.abstain == "neutral" else torch.zeros_like(nats)
-        return Replacement(torch.where(claimed[:, None], nats, unclaimed), targets)
+        return torch.where((other >= 0) & claimed[:, None, None], alone, forms)
 
     def _shift(self, step: Step) -> Move:
         if len(step.weights.groups) != 2:
@@ -255,16 +271,24 @@ class NeutralRule:
         """See ``kernel.move_draft`` and ``kernel.neutral_shift``."""
         return _replace(step, self) if self.replace else Move(None, _neutral_shift(step, self.strength))
 
-    def replacement(
+    def fall(
         self,
-        weights: TokenWeights,
-        entry: Int[Tensor, "rows candidates"],
         shares: Float[Tensor, "rows candidates groups"],
         wanted: Int[Tensor, " rows"],  # noqa: ARG002
         claimed: Bool[Tensor, " rows"],  # noqa: ARG002
-    ) -> Replacement:
+    ) -> Float[Tensor, "rows candidates"]:
+        """Lambda times what the text carries."""
+        return self.strength * _carried(shares)
+
+    def targets(
+        self,
+        weights: TokenWeights,
+        entry: Int[Tensor, "rows candidates"],
+        wanted: Int[Tensor, " rows"],  # noqa: ARG002
+        claimed: Bool[Tensor, " rows"],  # noqa: ARG002
+    ) -> Int[Tensor, "rows candidates forms"]:
         """Neutral forms, whatever a picture shows."""
-        return Replacement(self.strength * _carried(shares), weights.neutral_forms[entry.clamp(min=0)].long())
+        return weights.neutral_forms[entry.clamp(min=0)].long()
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,12 +366,13 @@ def _neutral_shift(step: Step, strength: float) -> Float[Tensor, "rows tokens"]:
 
 def _replace(step: Step, rule: Rule) -> Move:
     """Move each candidate's probability to the likeliest token that may take its place."""
-    found = rule.replacement(step.weights, step.entry, step.shares, step.wanted, step.claimed)
-    rows, candidates, width = found.targets.shape
-    scores = step.listed.gather(1, found.targets.clamp(min=0).reshape(rows, -1)).reshape(rows, candidates, width)
-    best = torch.where(found.targets >= 0, scores, -inf).argmax(dim=2, keepdim=True)
-    target = found.targets.gather(2, best)[..., 0]
-    nats = torch.where((target >= 0) & (step.entry >= 0), found.nats, 0.0)
+    targets = rule.targets(step.weights, step.entry, step.wanted, step.claimed)
+    rows, candidates, width = targets.shape
+    scores = step.listed.gather(1, targets.clamp(min=0).reshape(rows, -1)).reshape(rows, candidates, width)
+    best = torch.where(targets >= 0, scores, -inf).argmax(dim=2, keepdim=True)
+    target = targets.gather(2, best)[..., 0]
+    fall = rule.fall(step.shares, step.wanted, step.claimed)
+    nats = torch.where((target >= 0) & (step.entry >= 0), fall, 0.0)
     target = target.clamp(min=0)
     if candidates > 1:
         return Move(None, move_mass(step.listed, step.columns, target, nats))

@@ -23,7 +23,15 @@ from evenhand.errors import ArtefactError, BadInputError, TokenizerMismatchError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["SPELLINGS", "TokenWeights", "check_tokenizer", "load_weights", "save_weights", "tokenizer_hash"]
+__all__ = [
+    "SPELLINGS",
+    "TokenWeights",
+    "check_tokenizer",
+    "load_weights",
+    "save_weights",
+    "tokenizer_hash",
+    "weights_from_tokens",
+]
 
 SPELLINGS = ("lower", "title", "upper", "title at the start of a text")
 """What the numbers in ``TokenWeights.spelling`` stand for."""
@@ -135,6 +143,56 @@ def tokenizer_hash(tokenizer: "PreTrainedTokenizerBase") -> str:
     """SHA-256 of a tokenizer's vocabulary: every token with its id, added ones included."""
     vocabulary = json.dumps(tokenizer.get_vocab(), sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(vocabulary.encode("ascii")).hexdigest()
+
+
+def weights_from_tokens(
+    attribute: str,
+    groups: tuple[str, ...],
+    token_ids: Int[Tensor, " tokens"],
+    beta: Float[Tensor, " tokens"],
+    tokenizer: "PreTrainedTokenizerBase",
+) -> TokenWeights:
+    """Weights of single tokens, wherever they stand, as the paper has them: no word, no stand-in.
+
+    Args:
+        attribute: Name of an attribute of two groups.
+        groups: Its groups.
+        token_ids: Vocabulary ids, unique and ascending.
+        beta: In [-1, 1]; positive for the first group. Tokens of 0 are left out.
+        tokenizer: What the ids belong to.
+
+    Raises:
+        BadInputError: Not two groups, or a beta that is out of range or 0 throughout.
+    """
+    kept = beta != 0
+    if len(groups) != 2 or not bool(kept.any()) or not bool((beta.abs() <= 1).all()):
+        raise BadInputError(
+            f"weights of {len(groups)} groups and {int(kept.sum())} tokens with a beta; allowed: two groups, every "
+            "beta in [-1, 1], one at least not 0."
+        )
+    ids, beta = token_ids[kept].to(torch.int64), beta[kept].float()
+    tokens = len(ids)
+
+    def in_both_states(values: Tensor, kind: torch.dtype) -> Tensor:
+        return values.to(kind).expand(2, tokens).contiguous()
+
+    return TokenWeights(
+        attribute=attribute,
+        groups=groups,
+        token_ids=ids,
+        group=in_both_states(beta < 0, torch.int8),
+        weight=in_both_states(beta.abs(), torch.float32),
+        entry=in_both_states(torch.arange(tokens), torch.int32),
+        neutral_forms=torch.full((tokens, 1), -1, dtype=torch.int16),
+        counterparts=torch.full((tokens, 2), -1, dtype=torch.int16),
+        spelling=torch.zeros(tokens, dtype=torch.int8),
+        words=tuple(str(token) for token in tokenizer.convert_ids_to_tokens(ids.tolist())),
+        keys=torch.empty(0, dtype=torch.int64),
+        nexts=torch.empty(0, dtype=torch.int64),
+        depth=0,
+        tokenizer=tokenizer_hash(tokenizer),
+        left_out=(),
+    )
 
 
 def save_weights(weights: TokenWeights, path: Path) -> None:

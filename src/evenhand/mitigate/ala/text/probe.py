@@ -45,6 +45,9 @@ class ProbeScorer:
         BadInputError: ``log_odds`` is out of range, or sizes do not agree.
     """
 
+    wants_hidden = True
+    """Hosts hand the state over."""
+
     def __init__(
         self,
         record: ScorerRecord,
