@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, Integer, UInt8
 from numpy import ndarray
 from torch import Tensor
 from torch.nn.functional import pad
@@ -64,9 +64,9 @@ class GuardTables:
     """
 
     flags: UInt8[Tensor, " ids"]
-    symbols: Int[Tensor, " ids"]
+    symbols: Integer[Tensor, " ids"]
     follow: Int[Tensor, "states symbols"]
-    classes: Int[Tensor, " ids"]
+    classes: Integer[Tensor, " ids"]
     places: Int[Tensor, "entries window"]
     before: Int[Tensor, "entries 2 states"]
     unseen: Int[Tensor, "entries 2 states"]
@@ -199,7 +199,7 @@ def _read(tokenizer: "PreTrainedTokenizerBase", _tokens: int) -> tuple[list[str]
     return texts, piece_flags(texts, tokenizer)
 
 
-def _narrow(values: Int[ndarray, " ids"]) -> Int[Tensor, " ids"]:
+def _narrow(values: Int[ndarray, " ids"]) -> Integer[Tensor, " ids"]:
     """A table over the vocabulary in as few bytes as hold it."""
     return torch.from_numpy(values.astype(np.uint8 if values.max() < 256 else np.int32))
 
