@@ -296,7 +296,7 @@ class AlaLogitsProcessor(LogitsProcessor):
             columns = self._gate_columns[likeliest]
         at = state[:, None]
         entry = self._entry[at, columns].long()
-        entry = self._not_exempt(entry, weights.group[at, columns].long())
+        entry = self._not_exempt(entry, weights.group[at, columns])
         step = Step(
             weights=weights,
             listed=listed,
@@ -322,7 +322,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         """The entries without the words of a group that the user named."""
         if self._exempt is None:
             return entry
-        named = self._exempt[self._owner].gather(1, group.clamp(min=0))
+        named = self._exempt[self._owner].gather(1, group.long().clamp(min=0))
         return torch.where(named & self._owned[:, None], -1, entry)
 
     @property
