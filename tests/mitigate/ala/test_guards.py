@@ -290,7 +290,7 @@ HANDMADE = TokenWeights(  # " king", " King", and " ma" + "n"
     token_ids=torch.tensor([3, 4, 5]),
     group=torch.tensor([[-1, 0, 0], [-1, 0, 0], [1, 0, 0]], dtype=torch.int8),
     weight=torch.tensor([[0.0, 1, 1], [0, 1, 1], [1, 1, 1]]),
-    entry=torch.tensor([[-1, 1, 0], [-1, 1, 0], [2, 1, 0]], dtype=torch.int32),
+    entry=torch.tensor([[-1, 1, 0], [-1, 1, 0], [2, 1, 0]], dtype=torch.int16),
     neutral_forms=torch.full((3, 1), -1, dtype=torch.int16),
     counterparts=torch.full((3, 2), -1, dtype=torch.int16),
     spelling=torch.tensor([0, 1, 0], dtype=torch.int8),

@@ -28,7 +28,7 @@ def ages(weights):
         token_ids=torch.tensor([A, RIDES, THE]),
         group=torch.tensor([[-1, 0, 1]] * 2, dtype=torch.int8),
         weight=torch.tensor([[0.0, 1.0, 1.0]] * 2),
-        entry=torch.tensor([[-1, 0, 1]] * 2, dtype=torch.int32),
+        entry=torch.tensor([[-1, 0, 1]] * 2, dtype=torch.int16),
         neutral_forms=torch.tensor([[0], [0]], dtype=torch.int16),
         counterparts=torch.tensor([[-1, 2], [1, -1]], dtype=torch.int16),
         spelling=torch.zeros(2, dtype=torch.int8),

@@ -49,7 +49,7 @@ def example() -> TokenWeights:
             inside,
             [0, 1, -1, -1, -1, 4, -1],
         ],
-        dtype=torch.int32,
+        dtype=torch.int16,
     )
     of_entry = torch.tensor([0, 1, 1, 0, 1, 0, -1], dtype=torch.int8)
     weight = torch.tensor([1.0, 0.5, 0.5, 1.0, 0.25, 1.0, 0.0])
@@ -226,7 +226,7 @@ WRONG = {
         example(),
         group=torch.where(torch.arange(5)[:, None] == 3, -1, example().group).to(torch.int8),
         weight=torch.where(torch.arange(5)[:, None] == 3, 0.0, example().weight),
-        entry=torch.where(torch.arange(5)[:, None] == 3, -1, example().entry).to(torch.int32),
+        entry=torch.where(torch.arange(5)[:, None] == 3, -1, example().entry).to(torch.int16),
     ),
     "unsorted": changed("token_ids", 0, 7),
     "twice": changed("token_ids", 1, MAN),

@@ -42,7 +42,7 @@ def toy_weights(tokenizer: PreTrainedTokenizerFast) -> TokenWeights:
         token_ids=torch.tensor(ids),
         group=torch.tensor([group, group], dtype=torch.int8),
         weight=torch.tensor([[abs(SIGN[t]) for t in ids]] * 2),
-        entry=torch.tensor([entry, entry], dtype=torch.int32),
+        entry=torch.tensor([entry, entry], dtype=torch.int16),
         neutral_forms=torch.tensor([[column[NEUTRAL[t]]] for t in carried], dtype=torch.int16),
         counterparts=torch.tensor(counterparts, dtype=torch.int16),
         spelling=torch.zeros(len(carried), dtype=torch.int8),

@@ -22,6 +22,7 @@ from evenhand.errors import BadInputError
 from evenhand.mitigate.ala.contexts import (
     CONTINUES,
     HYPHEN,
+    QUOTE,
     TITLE,
     Automaton,
     automaton,
@@ -44,7 +45,7 @@ _NOT_KNOWN, _OTHER_SENSE, _NAME, _OTHER_WORD, _QUOTED = range(1, 6)
 _TITLE_SPELLINGS = (1, 3)  # of weights.SPELLINGS
 # Capital or not, a pronoun is no name.
 _PRONOUNS = frozenset({"he", "she", "him", "her", "his", "hers", "himself", "herself"})
-_TENSORS = ("flags", "symbols", "follow", "classes", "places", "before", "unseen", "after")
+_TENSORS = ("symbols", "follow", "classes", "places", "before", "unseen", "after")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,8 @@ class GuardTables:
     """An attribute's guards on one tokenizer. The last row of a table over ids or entries stands for none.
 
     Attributes:
-        flags: What each piece does to a text: bit 0, it opens or closes a double quotation; the other bits are the
-            constants of ``contexts``.
-        symbols: What each piece is to the automaton that reads the text before a word.
+        symbols: What each piece is to the automaton that reads the text before a word, times 2; odd where the piece
+            opens or closes a double quotation.
         follow: The automaton's state after a state and a symbol.
         classes: What each piece is as the one right after a word.
         places: Where the last symbols before a word stand, counted back from the piece written last.
@@ -63,7 +63,6 @@ class GuardTables:
         left_out: Words around a guarded one that cannot be told in this tokenizer.
     """
 
-    flags: UInt8[Tensor, " ids"]
     symbols: Integer[Tensor, " ids"]
     follow: Int[Tensor, "states symbols"]
     classes: Integer[Tensor, " ids"]
@@ -99,16 +98,16 @@ def blocked(
             words that mean a person only before some words are left alone, and other guards of the words after
             do not act.
     """
-    last = len(tables.flags) - 1
+    last = len(tables.symbols) - 1
     window = tables.places.shape[1]
     if (missing := window + weights.depth - written.shape[1]) > 0:
         written = pad(written, (missing, 0), value=last)
-    written = written.clamp(max=last)
-    open_quote = tables.flags.take(written).sum(dim=1) & 1  # all other bits are even
-    near = written[:, -window:]
+    pieces = tables.symbols.take(written.clamp(max=last)).long()
+    open_quote = pieces.sum(dim=1) & 1
+    near = pieces[:, -window:]
     if weights.depth:
-        near = written.gather(1, tables.places[drafted_entry] + written.shape[1])
-    state, *rest = tables.symbols.take(near).long().unbind(dim=1)
+        near = pieces.gather(1, tables.places[drafted_entry] + pieces.shape[1])
+    state, *rest = (near >> 1).unbind(dim=1)
     for symbol in rest:
         state = tables.follow[state, symbol]
     if upcoming is None:
@@ -180,8 +179,7 @@ def guard_tables(weights: TokenWeights, attribute: Attribute, tokenizer: "PreTra
     # Where no upcoming piece is known, the last kind is what comes.
     unseen = np.maximum(before, after[:, -1, None, None])
     return GuardTables(
-        flags=torch.from_numpy(np.append(flags, np.uint8(0))),
-        symbols=_narrow(reader.symbols),
+        symbols=_narrow(2 * reader.symbols + np.append(flags & np.uint8(QUOTE), 0)),
         follow=torch.from_numpy(reader.follow),
         classes=_narrow(classes),
         places=torch.arange(-reader.window, 0) - _pieces_before(weights)[:, None],

@@ -231,7 +231,7 @@ def _weights(lexicon: _Lexicon, tokenizer: str) -> TokenWeights:
     if len(ids) > torch.iinfo(torch.int16).max:
         raise BadInputError(f"{len(ids)} tokens carry the attribute; allowed: 32767; raise the table's threshold.")
     column = {token: i for i, token in enumerate(ids)}
-    entry = torch.full((len(lexicon.states), len(ids)), -1, dtype=torch.int32)
+    entry = torch.full((len(lexicon.states), len(ids)), -1, dtype=torch.int16)
     for (state, token), number in sorted(lexicon.cells.items()):
         # State 0 comes first and counts everywhere; what a state has of its own goes on top.
         rows = slice(None) if state == 0 else state

@@ -98,6 +98,8 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._gate_entry = self._entry[:, self._gate_columns]
         self._inner = frozenset((weights.keys & 0xFFFFFFFF).tolist())
         self._plan = plan_of(rule, weights, self._text.by_token) if decoding == "greedy" else None
+        if self._plan is not None and self._plan.moves is not None:
+            self._text.by_token = None  # the plan holds what it says
         self._lead = 0.0 if decoding == "greedy" else log(len(self._gate_ids) / self._gating.mass_kept)
         self._hidden = hidden
         self._upcoming: Tensor | None = None
@@ -137,13 +139,17 @@ class AlaLogitsProcessor(LogitsProcessor):
         best = gate.scores.argmax(dim=1)
         drafted, state = self._gate_ids[best], self._state(written)
         entry = torch.where(gate.opened, self._gate_entry[state, best].long(), -1)
-        entry = self._not_exempt(entry[:, None], self._weights.group[state, self._gate_columns[best]][:, None])[:, 0]
+        if self._exempt is not None:
+            group = self._weights.group[state, self._gate_columns[best]]
+            entry = self._not_exempt(entry[:, None], group[:, None])[:, 0]
         if scores.device.type == "cpu" and self._claims.outstanding:
             self._ask(entry >= 0)
         code = self._forbidden(entry[:, None], written, upcoming)
-        acting = torch.where((code == 0) & self._owned, entry, -1)
+        acting = entry if code is None else torch.where(code == 0, entry, -1)
+        if not self._one_to_one:
+            acting = torch.where(self._owned, acting, -1)
         aim = self._by_row(self._claims.aim)
-        shares, moves = self._planned_moves(plan, written, drafted, acting, aim, entry)
+        shares, moves = self._planned_moves(plan, written, drafted, acting, aim)
         targets = plan.targets[acting, aim]
         stand_in = scores.gather(1, targets).float()
         if targets.shape[1] > 1:
@@ -155,7 +161,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._steps.append(
             TracedStep(
                 written=written,
-                opened=entry >= 0,
+                entry=entry,
                 code=code,
                 drafted=drafted,
                 shares=shares,
@@ -169,11 +175,11 @@ class AlaLogitsProcessor(LogitsProcessor):
         return add_nats(scores, token_ids, shift, in_place=self._in_place)
 
     def _planned_moves(
-        self, plan: Plan, written: Tensor, drafted: Tensor, acting: Tensor, aim: Tensor, entry: Tensor
-    ) -> tuple[Float[Tensor, "rows groups"], Float[Tensor, "rows 2"]]:
-        """What each row's text carries with its draft, and the move that follows."""
-        if plan.moves is not None and plan.shares is not None:
-            return plan.shares[entry], plan.moves[acting, aim]
+        self, plan: Plan, written: Tensor, drafted: Tensor, acting: Tensor, aim: Tensor
+    ) -> tuple[Float[Tensor, "rows groups"] | None, Float[Tensor, "rows 2"]]:
+        """What each row's text carries with its draft, None where the plan says it, and the move that follows."""
+        if plan.moves is not None:
+            return None, plan.moves[acting, aim]
         hidden = None if self._hidden is None else self._hidden()
         shares = self._text.shares(written, drafted[:, None], hidden)
         fall = self._rule.fall(shares, self._by_row(self._claims.wanted), self._by_row(self._claims.made))[:, 0]
@@ -185,7 +191,9 @@ class AlaLogitsProcessor(LogitsProcessor):
         if scores.device.type == "cpu" and not bool(opened.any()):
             return scores
         code = self._forbidden(step.entry, written, upcoming)
-        acted = opened & self._by_row(self._claims.may_act) & self._owned & (code == 0)
+        acted = opened & self._by_row(self._claims.may_act) & self._owned
+        if code is not None:
+            acted = acted & (code == 0)
         move = self._rule.move(step)
         shift = torch.where(acted[:, None], move.shift, 0.0)
         columns = self._all_columns(len(shift)) if move.columns is None else move.columns
@@ -194,7 +202,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._steps.append(
             TracedStep(
                 written=written,
-                opened=opened,
+                entry=torch.where(opened, step.entry.amax(dim=1), -1),
                 code=code,
                 drafted=self._weights.token_ids[step.columns[:, 0]],
                 shares=step.shares[:, 0],
@@ -231,11 +239,17 @@ class AlaLogitsProcessor(LogitsProcessor):
         Args:
             emitted: Per picture, the ids of its answer, without the prompt and without padding after its end.
         """
-        return edits_of(self._steps, emitted, self._owners, self._weights, self._tokenizer, moved=True)
+        return self._traced(emitted, moved=True)
 
     def passed(self, emitted: Sequence[Sequence[int]]) -> tuple[tuple[Edit, ...], ...]:
         """Per picture, every token at which the gate opened and nothing was shifted; ``Edit.why`` is the reason."""
-        return edits_of(self._steps, emitted, self._owners, self._weights, self._tokenizer, moved=False)
+        return self._traced(emitted, moved=False)
+
+    def _traced(self, emitted: Sequence[Sequence[int]], *, moved: bool) -> tuple[tuple[Edit, ...], ...]:
+        planned = None if self._plan is None else self._plan.shares
+        return edits_of(
+            self._steps, emitted, self._owners, self._weights.attribute, self._tokenizer, planned, moved=moved
+        )
 
     def scale_last(self, factor: Float[Tensor, " rows"]) -> None:
         """Note that only this share of the last step's shift was applied (several attributes under one budget)."""
@@ -350,10 +364,10 @@ class AlaLogitsProcessor(LogitsProcessor):
             return torch.full((len(written), groups), 1 / groups, device=written.device)
         return self._text.shares(written[:, :-1], written[:, -1:])[:, 0]
 
-    def _forbidden(self, entry: Tensor, written: Tensor, upcoming: Tensor | None) -> Int[Tensor, " rows"]:
+    def _forbidden(self, entry: Tensor, written: Tensor, upcoming: Tensor | None) -> Int[Tensor, " rows"] | None:
         """0 for rows that may act, else the code of what forbids it; forbidden candidates lose their entry."""
         if self._guards is None:
-            return torch.zeros(len(written), dtype=torch.long, device=written.device)
+            return None
         candidates = entry.shape[1]
         if candidates == 1:
             return blocked(self._guards, self._weights, written, entry[:, 0], upcoming)

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from evenhand.mitigate.ala.guards import REASONS
-from evenhand.mitigate.ala.weights import TokenWeights
 from evenhand.models.decode import text_of
 from evenhand.records import Edit
 
@@ -28,10 +27,10 @@ class TracedStep:
 
     Attributes:
         written: The ids generated before it.
-        opened: Whether the row's gate opened.
-        code: 0, or the guard that left the row alone.
+        entry: Of the listed word in front; -1 where the gate stayed closed.
+        code: 0, or the guard that left the row alone; None where no guard was asked.
         drafted: Id of the drafted token, or of the likeliest listed one.
-        shares: What the text carried with it.
+        shares: What the text carried with it; None where that follows from the entry.
         s: What it should carry.
         claimed: Whether the picture made a claim.
         token_ids: Of the moved tokens.
@@ -40,10 +39,10 @@ class TracedStep:
     """
 
     written: Int[Tensor, "rows written"]
-    opened: Bool[Tensor, " rows"]
-    code: Int[Tensor, " rows"]
+    entry: Int[Tensor, " rows"]
+    code: Int[Tensor, " rows"] | None
     drafted: Int[Tensor, " rows"]
-    shares: Float[Tensor, "rows groups"]
+    shares: Float[Tensor, "rows groups"] | None
     s: Float[Tensor, " rows"]
     claimed: Bool[Tensor, " rows"]
     token_ids: Int[Tensor, "rows moved"]
@@ -55,8 +54,9 @@ def edits_of(
     steps: Sequence[TracedStep],
     emitted: Sequence[Sequence[int]],
     owners: Sequence[int | None],
-    weights: TokenWeights,
+    attribute: str,
     tokenizer: "PreTrainedTokenizerBase",
+    planned: Float[Tensor, "entries groups"] | None,
     *,
     moved: bool,
 ) -> tuple[tuple[Edit, ...], ...]:
@@ -66,14 +66,15 @@ def edits_of(
         steps: In any order.
         emitted: Per answer, its ids.
         owners: Which answer each row belongs to.
-        weights: The listed tokens.
+        attribute: Whose words were at stake.
         tokenizer: Gives the words.
+        planned: What the text carries by entry, for steps that do not say.
         moved: Which of the two.
     """
     found: list[dict[int, Edit]] = [{} for _ in emitted]
     for step in steps:
         changed = (step.shift != 0).any(dim=1)
-        wanted = step.opened & (changed if moved else ~changed)
+        wanted = (step.entry >= 0) & (changed if moved else ~changed)
         for row in wanted.nonzero()[:, 0].tolist():
             owner = owners[row]
             if owner is None:
@@ -84,7 +85,7 @@ def edits_of(
                 and position not in found[owner]
                 and step.written[row].tolist() == list(ids[:position])
             ):
-                found[owner][position] = _edit(step, row, ids, weights.attribute, tokenizer)
+                found[owner][position] = _edit(step, row, ids, attribute, tokenizer, planned)
     return tuple(tuple(edits[position] for position in sorted(edits)) for edits in found)
 
 
@@ -94,12 +95,13 @@ def _edit(
     ids: Sequence[int],
     attribute: str,
     tokenizer: "PreTrainedTokenizerBase",
+    planned: Float[Tensor, "entries groups"] | None,
 ) -> Edit:
     position = step.written.shape[1]
     drafted, emitted = int(step.drafted[row]), int(ids[position])
     shift = {token: n for token, n in zip(step.token_ids[row].tolist(), step.shift[row].tolist(), strict=True) if n}
     start, end = _span(tokenizer, ids, position)
-    first, second = step.shares[row, :2].tolist()
+    first, second = _carried(step, row, planned)[:2]
     return Edit(
         position=position,
         start=start,
@@ -116,10 +118,17 @@ def _edit(
     )
 
 
+def _carried(step: TracedStep, row: int, planned: Float[Tensor, "entries groups"] | None) -> list[float]:
+    """The shares of the groups with the drafted word."""
+    if step.shares is not None:
+        return [float(share) for share in step.shares[row]]
+    return [] if planned is None else [float(share) for share in planned[step.entry[row]]]
+
+
 def _why(step: TracedStep, row: int, *, moved: bool) -> str:
     if moved:
         return "contradicts the picture" if bool(step.claimed[row]) else "carries a group"
-    if code := int(step.code[row]):
+    if step.code is not None and (code := int(step.code[row])):
         return REASONS[code]
     return "agrees" if bool(step.claimed[row]) else "no claim"
 

@@ -21,7 +21,7 @@ def tables(groups: tuple[str, ...] = ("male", "female"), weight: float = 1.0) ->
     base = [0, 1, 0, -1, -1, -1, -1]
     group = torch.tensor([base] * 5, dtype=torch.int8)
     group[1, 4], group[2, 3], group[4, 3] = 0, 1, 1
-    entry = torch.tensor([[0, 1, 2, -1, -1, -1, -1]] * 5, dtype=torch.int32)
+    entry = torch.tensor([[0, 1, 2, -1, -1, -1, -1]] * 5, dtype=torch.int16)
     entry[1, 4], entry[2, 3], entry[4, 3] = 3, 4, 4
     paths = {(0, HERO): 2, (0, HE): 3, (3, RO): 4}
     keys = sorted((state * 2**32 + token, reached) for (state, token), reached in paths.items())
