@@ -1,4 +1,4 @@
-"""``evenhand mitigate ala-fit``. In: labelled texts or pictures. Out: a fitted signal's folder, and how good it is."""
+"""``evenhand mitigate``. In: labelled texts or pictures. Out: fitted signals with how good they are; token weights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from evenhand.mitigate.ala.calibration import FitReport
     from evenhand.records import Attribute
 
-__all__ = ["ala_fit_command", "mitigate_app"]
+__all__ = ["ala_fit_command", "ala_importance_command", "mitigate_app"]
 
 mitigate_app = typer.Typer(name="mitigate", help="Make what a mitigation needs.", no_args_is_help=True)
 
@@ -61,6 +61,52 @@ def ala_fit_command(
             }
             report = _fit_text(kind, text, declared, out, seed, progress=progress, **options)
     _show(kind, declared.name, out, report, as_json=as_json)
+
+
+@mitigate_app.command("ala-importance")
+def ala_importance_command(
+    scorer: Annotated[Path, typer.Option(help="Folder of `ala-fit`: additive, paper or causal.")],
+    tokenizer: Annotated[str, typer.Option(help="Name or folder: the language model's.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights.safetensors, importance.json and importance.svg.")],
+    attribute: Annotated[str, typer.Option(help="A shipped attribute or a YAML file.")] = "gender",
+    text: Annotated[Path | None, typer.Option(help="CSV, JSON lines or Parquet: text, label (paper, causal).")] = None,
+    published: Annotated[bool, typer.Option(help="Sums and two scales, as the released code has it.")] = False,
+    masked: Annotated[bool, typer.Option(help="Show first letters alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
+) -> None:
+    """Weigh words or tokens by how much they matter to a fitted text scorer; store token weights, draw a plot."""
+    from transformers import AutoTokenizer
+
+    from evenhand.attributes import load_attribute
+    from evenhand.mitigate.ala.weigh import weigh_tokens
+    from evenhand.report.importance import importance_plot
+
+    declared = load_attribute(attribute)
+    with work_silently():
+        try:
+            words = AutoTokenizer.from_pretrained(tokenizer)
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"--tokenizer: {tokenizer!r} cannot be opened: {error}") from error
+        rows = weigh_tokens(scorer, attribute=declared, tokenizer=words, out=out, texts=text, paper=published)
+    drawn = importance_plot(
+        [row.word for row in rows],
+        [row.weight for row in rows],
+        [row.group for row in rows],
+        groups=declared.groups,
+        attribute=declared.name,
+        masked=masked,
+    )
+    (out / "importance.svg").write_text(drawn, "utf-8")
+    if as_json:
+        print_json({"attribute": declared.name, "out": str(out), "words": len(rows)})
+        return
+    table = Table("group", "strongest")
+    for group in declared.groups:
+        strongest = [row for row in rows if row.group == group][:8]
+        shown = (f"{row.word[:1] + '…' if masked else row.word} {row.weight:.2f}" for row in strongest)
+        table.add_row(group, ", ".join(shown))
+    Console().print(table)
+    notes.print(f"stored in {out}")
 
 
 def _fit_text(
