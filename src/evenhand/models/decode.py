@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from evenhand.errors import BadInputError
 from evenhand.models.protocol import Continuation, LogitsHook
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def decode_greedily(
         lookahead: Whether a draft's next token is read before the hook is asked; not for a hook that reads the
             model's last hidden state, which would be one step ahead of it.
     """
+    if not stop_ids or max_new_tokens < 1:
+        raise BadInputError(f"got {len(stop_ids)} stop tokens and at most {max_new_tokens} new ones; give 1 or more.")
     rows, device = prefix.shape[0], prefix.device
     stops = torch.tensor(sorted(stop_ids), device=device)
     emitted = torch.empty(rows, 0, dtype=torch.long, device=device)

@@ -96,7 +96,7 @@ def test_several_is_an_intervention(weights, ages, tokenizer):
     from evenhand.attributes import load_attribute
 
     gender = load_attribute("gender")
-    other = replace(gender, name="age")
+    other = replace(gender, name="age", groups=("old", "young"))
     both = Several(mode(gender, weights), mode(other, ages))
     assert isinstance(both, Intervention)
     hook = both.start(openers(1), tokenizer)

@@ -130,6 +130,11 @@ class Ala:
                 weights = weights_from_words(self.attribute, tokenizer)
             else:
                 weights = check_tokenizer(self._given, tokenizer)
+            if (weights.attribute, weights.groups) != (self.attribute.name, self.attribute.groups):
+                raise BadInputError(
+                    f"the token weights are of {weights.attribute!r} with the groups {', '.join(weights.groups)}; the "
+                    f"attribute is {self.attribute.name!r} with {', '.join(self.attribute.groups)}. Give weights of it."
+                )
             guards = guard_tables(weights, self.attribute, tokenizer) if self.guarded else None
             self._made = (tokenizer, weights, guards)
         return self._made[1], self._made[2]
@@ -138,8 +143,10 @@ class Ala:
 class Several:
     """Several attributes at once: the paper's Cross Logit Processor, under one KL budget a step.
 
-    Their words are moved in the order given, each on what the ones before it left; a token that two attributes list
-    belongs to the first. Where one step's moves together spend more than the budget, they are scaled back together.
+    Their words are moved in the order given. Under greedy decoding a row that one attribute has moved is left alone by
+    those after it, so a word that two attributes list, and a word that stands in for another, belong to the first.
+    Where tokens are drawn, each attribute works on what the ones before it left. Where one step's moves together spend
+    more than the budget, they are scaled back together.
 
     Args:
         modes: At least two, of different attributes.
@@ -192,7 +199,7 @@ class Several:
             )
             for mode in self.modes
         ]
-        return SeveralProcessor(started, budget=self.budget)
+        return SeveralProcessor(started, budget=self.budget, decoding=decoding)
 
 
 def _words_hash(attribute: Attribute) -> str:

@@ -82,14 +82,19 @@ class Claims:
             )
         group = self._group(claim)
         self.made[i] = group is not None
-        self.may_act[i] = claim.s is not None or claim.shares is not None or not self._needed
+        two = len(self._groups) == 2
+        self.may_act[i] = group is not None or (two and claim.s is not None) or not self._needed
         self.s[i] = 0.0 if group is None else claim.s or 0.0
         self.wanted[i] = group or 0
         self.aim[i] = len(self._groups) if group is None else group
 
     def _group(self, claim: Claim) -> int | None:
-        """The index of the claimed group, or None."""
+        """The index of the claimed group; None where none is claimed, or two alike."""
         if len(self._groups) == 2:
+            if claim.s and claim.shares is not None and (claim.s > 0) is not (claim.shares[0] > claim.shares[1]):
+                raise BadInputError(
+                    f"the picture signal said s = {claim.s} and shares {claim.shares}, which name different groups."
+                )
             return None if not claim.s else int(claim.s < 0)
         if claim.shares is None:
             if claim.s is None:
@@ -103,4 +108,5 @@ class Claims:
                 f"the picture signal said shares {claim.shares}; allowed: {len(self._groups)} shares of sum 1, "
                 f"for {', '.join(self._groups)}."
             )
-        return max(range(len(self._groups)), key=lambda k: claim.shares[k])  # type: ignore[index]
+        first, second = sorted(claim.shares, reverse=True)[:2]
+        return None if first == second else claim.shares.index(first)

@@ -27,6 +27,9 @@ __all__ = [
     "shift_logits",
 ]
 
+BANNED = -5e4
+"""Nats; a score below it is a ban: masks are -inf, -1e9 or the smallest number of a half-precision type."""
+
 
 class Gate(NamedTuple):
     """Which rows a shift may act on, and the gating tokens' scores.
@@ -194,7 +197,7 @@ def move_draft(
 
     Args:
         drafted: Score of the drafted token, nats.
-        stand_in: Score of its stand-in, nats; ``-inf`` (banned) keeps the row as it is.
+        stand_in: Score of its stand-in, nats; one that is banned keeps the row as it is.
         nats: n, by how much the drafted token's score falls, >= 0; 0 keeps the row.
 
     Returns:
@@ -214,7 +217,7 @@ def hand_over(
     """``move_draft`` with -n and log f worked out beforehand."""
     rise = torch.logaddexp(stand_in, drafted + move[:, 1]) - stand_in
     shift = torch.stack([move[:, 0], rise], dim=1)
-    return torch.where((move[:, :1] < 0) & (stand_in > -torch.inf)[:, None], shift, -0.0)
+    return torch.where((move[:, :1] < 0) & (stand_in > BANNED)[:, None], shift, -0.0)
 
 
 def move_mass(
@@ -234,7 +237,7 @@ def move_mass(
     Returns:
         Nats to add per listed token; the row's total probability does not change.
     """
-    allowed = (scores.gather(1, targets) > -torch.inf) & (scores.gather(1, sources) > -torch.inf)
+    allowed = (scores.gather(1, targets) > BANNED) & (scores.gather(1, sources) > BANNED)
     fall = torch.where(allowed, nats, 0.0)
     best = scores.amax(dim=1, keepdim=True)
     best = torch.where(best > -torch.inf, best, 0.0)

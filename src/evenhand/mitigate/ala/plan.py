@@ -54,7 +54,7 @@ def plan_of(rule: Rule, weights: TokenWeights, by_token: Float[Tensor, "states t
     aims = torch.arange(groups + 1).repeat(entries)
     wanted, claimed = aims.clamp(max=groups - 1), aims < groups
     entry = torch.arange(entries).repeat_interleave(groups + 1)[:, None]
-    columns = rule.targets(weights, entry, wanted, claimed)[:, 0]
+    columns = rule.targets(weights, entry, _groups(weights)[entry], wanted, claimed)[:, 0]
     some = columns.amax(dim=1, keepdim=True)  # -1 stands for none; any real one may fill its place
     targets = weights.token_ids[torch.where(columns >= 0, columns, some.clamp(min=0))]
     targets = _with_none(targets.reshape(entries, groups + 1, -1))
@@ -64,6 +64,14 @@ def plan_of(rule: Rule, weights: TokenWeights, by_token: Float[Tensor, "states t
         return Plan(targets, possible, None, None)
     fall = rule.fall(shares[entry], wanted, claimed).reshape(entries, groups + 1)
     return Plan(targets, possible, moves_of(_with_none(fall) * possible), _with_none(shares) + _even(shares))
+
+
+def _groups(weights: TokenWeights) -> Int[Tensor, " entries"]:
+    """The group of each entry's word."""
+    groups = torch.full((len(weights.words),), -1, dtype=torch.int64)
+    placed = weights.entry >= 0
+    groups[weights.entry[placed].long()] = weights.group[placed].long()
+    return groups
 
 
 def _shares(weights: TokenWeights, by_token: Tensor | None) -> Float[Tensor, "entries groups"] | None:

@@ -7,6 +7,7 @@ ablation table for each.
 
 from evenhand.attributes import load_attribute
 from evenhand.classify.faces import FaceReader
+from evenhand.errors import BadInputError
 from evenhand.mitigate.ala.ala import Ala
 from evenhand.mitigate.ala.picture.faces import FaceSignal
 from evenhand.mitigate.ala.picture.given import GivenSignal
@@ -162,6 +163,8 @@ def civil(
         tolerated: alpha up to which nothing is done, in [0, 1).
         strength: lambda, nats.
     """
+    if not 0 <= tolerated < 1:
+        raise BadInputError(f"tolerated: got {tolerated}; allowed: a number in [0, 1).")
     return Ala(
         "civil",
         attribute,

@@ -23,7 +23,6 @@ from evenhand.mitigate.ala.gating import Gating, gating_entries
 from evenhand.mitigate.ala.guards import GuardTables, blocked
 from evenhand.mitigate.ala.kernel import Gate, add_nats, hand_over, open_gate, shift_logits
 from evenhand.mitigate.ala.plan import Plan, moves_of, plan_of
-from evenhand.mitigate.ala.proximal import divergence, normaliser
 from evenhand.mitigate.ala.rules import Rule
 from evenhand.mitigate.ala.signals import PictureSignal, TextScorer
 from evenhand.mitigate.ala.step import Step
@@ -81,6 +80,13 @@ class AlaLogitsProcessor(LogitsProcessor):
     ) -> None:
         if rule.reads_claim and signal is None:
             raise BadInputError(f"{type(rule).__name__} needs a picture signal; give one, for example FaceSignal.")
+        if rule.needs_before and getattr(scorer, "wants_hidden", False):
+            raise BadInputError(
+                f"{type(rule).__name__} asks what the text carries as it stands, which a scorer of the model's next "
+                "state cannot say; give another text scorer."
+            )
+        if not pictures or not any(owner is not None for owner in (owners if owners is not None else [0])):
+            raise BadInputError("no row belongs to a picture; give at least one picture and one owner.")
         self._weights, self._rule, self._tokenizer, self._guards = weights, rule, tokenizer, guards
         self._text = scorer.start(weights, tokenizer)
         self._gating, self._in_place, self._decoding = gating or Gating(), in_place, decoding
@@ -93,7 +99,10 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._entry = gating_entries(weights, rule)
         self._gate_columns = (self._entry >= 0).any(dim=0).nonzero()[:, 0]
         if not len(self._gate_columns):
-            raise BadInputError(f"threshold {rule.threshold} leaves no token that could open the gate; lower it.")
+            raise BadInputError(
+                f"no token of this tokenizer could open the gate at threshold {rule.threshold}"
+                f"{' and be replaced' if rule.replaces else ''}; lower the threshold, or add words and pairs."
+            )
         self._gate_ids = weights.token_ids[self._gate_columns]
         self._gate_entry = self._entry[:, self._gate_columns]
         self._inner = frozenset((weights.keys & 0xFFFFFFFF).tolist())
@@ -106,6 +115,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._prompt: Tensor | None = None
         self._steps: list[TracedStep] = []
         self._acted = False
+        self._locked: Tensor | None = None
 
     def __call__(
         self, input_ids: Int[Tensor, "rows written"], scores: Float[Tensor, "rows vocab"]
@@ -139,6 +149,8 @@ class AlaLogitsProcessor(LogitsProcessor):
         best = gate.scores.argmax(dim=1)
         drafted, state = self._gate_ids[best], self._state(written)
         entry = torch.where(gate.opened, self._gate_entry[state, best].long(), -1)
+        if self._locked is not None:
+            entry = torch.where(self._locked, -1, entry)
         if self._exempt is not None:
             group = self._weights.group[state, self._gate_columns[best]]
             entry = self._not_exempt(entry[:, None], group[:, None])[:, 0]
@@ -190,19 +202,24 @@ class AlaLogitsProcessor(LogitsProcessor):
         step, opened = self._look(written, scores, gate)
         if scores.device.type == "cpu" and not bool(opened.any()):
             return scores
+        seen = step.entry.amax(dim=1)
         code = self._forbidden(step.entry, written, upcoming)
-        acted = opened & self._by_row(self._claims.may_act) & self._owned
+        acted = opened & self._by_row(self._claims.may_act) & self._owned & ~self._taken(opened)
         if code is not None:
             acted = acted & (code == 0)
         move = self._rule.move(step)
         shift = torch.where(acted[:, None], move.shift, 0.0)
         columns = self._all_columns(len(shift)) if move.columns is None else move.columns
+        if self._exempt is not None:
+            group = self._weights.group[step.state[:, None], columns].long()
+            named = self._exempt[self._owner].gather(1, group.clamp(min=0)) & (group >= 0)
+            shift = torch.where(named, 0.0, shift)
         token_ids = self._weights.token_ids[columns]
         self._acted = True
         self._steps.append(
             TracedStep(
                 written=written,
-                entry=torch.where(opened, step.entry.amax(dim=1), -1),
+                entry=torch.where(opened & ~self._taken(opened), seen, -1),
                 code=code,
                 drafted=self._weights.token_ids[step.columns[:, 0]],
                 shares=step.shares[:, 0],
@@ -213,9 +230,15 @@ class AlaLogitsProcessor(LogitsProcessor):
                 kl=self._spent(token_ids, shift, scores, step.log_z) if self._gating.measure_kl else None,
             )
         )
-        renormalise = self._renormalising(step, columns, shift)
-        scores = shift_logits(scores, token_ids, shift, in_place=self._in_place)
-        return scores if renormalise is None else scores - renormalise.to(scores.dtype)
+        moved = shift_logits(scores, token_ids, shift, in_place=self._in_place)
+        if self._decoding != "beams" or self._rule.replaces or step.log_z is None:
+            return moved
+        # Beams compare log-probabilities: what the shift added to a row's sum is taken from the whole row.
+        return moved - (moved.float().logsumexp(dim=1) - step.log_z)[:, None].to(moved.dtype)
+
+    def lock(self, rows: Bool[Tensor, " rows"] | None) -> None:
+        """Leave rows alone in the step that is called next: another attribute has moved them."""
+        self._locked = rows
 
     def foresee(self, upcoming: Int[Tensor, " rows"]) -> None:
         """Tell which ids the model would choose after its drafts of the step that is called next."""
@@ -251,10 +274,14 @@ class AlaLogitsProcessor(LogitsProcessor):
             self._steps, emitted, self._owners, self._weights.attribute, self._tokenizer, planned, moved=moved
         )
 
-    def scale_last(self, factor: Float[Tensor, " rows"]) -> None:
-        """Note that only this share of the last step's shift was applied (several attributes under one budget)."""
+    def scale_last(self, factor: Float[Tensor, " rows"], spent: Float[Tensor, " rows"]) -> None:
+        """Note that this share of the last step's shift was applied, and what the step then spent in nats.
+
+        Several attributes under one budget are scaled back together, and what they spend is spent together.
+        """
         if self._acted:
-            self._steps[-1] = replace(self._steps[-1], shift=self._steps[-1].shift * factor[:, None])
+            last = self._steps[-1]
+            self._steps[-1] = replace(last, shift=last.shift * factor[:, None], kl=None if last.kl is None else spent)
 
     def _written(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """The generated ids; checks the first step, moves to its device, and on a device asks for every claim."""
@@ -306,7 +333,8 @@ class AlaLogitsProcessor(LogitsProcessor):
         if self._decoding == "greedy":
             columns = self._gate_columns[gate.scores.argmax(dim=1, keepdim=True)]
         else:
-            likeliest = gate.scores.topk(min(_CANDIDATES, len(self._gate_columns)), dim=1).indices
+            here = torch.where(self._gate_entry[state] >= 0, gate.scores, -torch.inf)
+            likeliest = here.topk(min(_CANDIDATES, len(self._gate_columns)), dim=1).indices
             columns = self._gate_columns[likeliest]
         at = state[:, None]
         entry = self._entry[at, columns].long()
@@ -383,23 +411,26 @@ class AlaLogitsProcessor(LogitsProcessor):
         tokens = len(self._weights.token_ids)
         return torch.arange(tokens, device=self._weights.token_ids.device).expand(rows, tokens)
 
-    def _spent(self, token_ids: Tensor, shift: Tensor, scores: Tensor, log_z: Tensor | None) -> Float[Tensor, " rows"]:
-        """KL divergence of each row's new distribution, in nats."""
-        moved = (shift != 0).any(dim=1)
-        if log_z is None and scores.device.type == "cpu":
-            log_z = torch.zeros(len(shift))
-            log_z[moved] = scores[moved].float().logsumexp(dim=1)
-        elif log_z is None:
-            log_z = scores.float().logsumexp(dim=1)
-        probability = (scores.gather(1, token_ids).float() - log_z[:, None]).exp()
-        return torch.where(moved, divergence(torch.where(moved[:, None], probability, 0.0), shift), 0.0)
+    def _taken(self, rows: Bool[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
+        """Rows that another attribute has already moved in this step."""
+        return torch.zeros_like(rows) if self._locked is None else self._locked
 
-    def _renormalising(self, step: Step, columns: Tensor, shift: Tensor) -> Float[Tensor, "rows 1"] | None:
-        """What beams' log-probabilities must lose to sum to 1 again; rules that replace keep the sum by themselves."""
-        if self._decoding != "beams" or self._rule.replaces or step.log_z is None:
-            return None
-        probability = (step.listed.gather(1, columns) - step.log_z[:, None]).exp()
-        return normaliser(probability, shift)[:, None]
+    def _spent(self, token_ids: Tensor, shift: Tensor, scores: Tensor, log_z: Tensor | None) -> Float[Tensor, " rows"]:
+        """KL divergence of each row's new distribution, in nats; from the new scores, so that none is too small."""
+        moved = (shift != 0).any(dim=1)
+        rows = moved if scores.device.type == "cpu" else slice(None)
+        before = scores[rows].double()
+        whole = before.logsumexp(dim=1) if log_z is None else log_z[rows].double()
+        nats = shift[rows].double()
+        after = before.gather(1, token_ids[rows]) + nats
+        grown = torch.zeros_like(whole)
+        if not self._rule.replaces:
+            grown = before.scatter_add(1, token_ids[rows], nats).logsumexp(dim=1) - whole
+        share = (after - (whole + grown)[:, None]).exp()
+        spent = (torch.where(share > 0, share * nats, 0.0).sum(dim=1) - grown).clamp(min=0)
+        found = torch.zeros(len(shift), dtype=torch.float64, device=scores.device)
+        found[rows] = spent
+        return torch.where(moved, found, 0.0).float()
 
 
 def _owner_tensors(owners: Sequence[int | None], pictures: int) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:

@@ -93,6 +93,7 @@ class Rule(Protocol):
         self,
         weights: TokenWeights,
         entry: Int[Tensor, "rows candidates"],
+        group: Int[Tensor, "rows candidates"],
         wanted: Int[Tensor, " rows"],
         claimed: Bool[Tensor, " rows"],
     ) -> Int[Tensor, "rows candidates forms"]:
@@ -122,6 +123,7 @@ class _Shifting:
         self,
         weights: TokenWeights,  # noqa: ARG002
         entry: Int[Tensor, "rows candidates"],  # noqa: ARG002
+        group: Int[Tensor, "rows candidates"],  # noqa: ARG002
         wanted: Int[Tensor, " rows"],  # noqa: ARG002
         claimed: Bool[Tensor, " rows"],  # noqa: ARG002
     ) -> Int[Tensor, "rows candidates forms"]:
@@ -222,15 +224,21 @@ class AlignRule:
         self,
         weights: TokenWeights,
         entry: Int[Tensor, "rows candidates"],
+        group: Int[Tensor, "rows candidates"],
         wanted: Int[Tensor, " rows"],
         claimed: Bool[Tensor, " rows"],
     ) -> Int[Tensor, "rows candidates forms"]:
-        """The wanted group's counterpart where there is one, else neutral forms."""
+        """The wanted group's counterpart where there is one, else neutral forms; none for the wanted group's words.
+
+        A text may contradict the picture by what it said before: its right word is not the one to take back.
+        """
         at = entry.clamp(min=0)
         forms = weights.neutral_forms[at].long()
         other = weights.counterparts[at, wanted[:, None]].long()[..., None]
         alone = torch.cat([other, torch.full_like(forms[..., 1:], -1)], dim=2)
-        return torch.where((other >= 0) & claimed[:, None, None], alone, forms)
+        targets = torch.where((other >= 0) & claimed[:, None, None], alone, forms)
+        right = (group == wanted[:, None]) & claimed[:, None]
+        return targets.masked_fill(right[..., None], -1)
 
     def _shift(self, step: Step) -> Move:
         if len(step.weights.groups) != 2:
@@ -284,6 +292,7 @@ class NeutralRule:
         self,
         weights: TokenWeights,
         entry: Int[Tensor, "rows candidates"],
+        group: Int[Tensor, "rows candidates"],  # noqa: ARG002
         wanted: Int[Tensor, " rows"],  # noqa: ARG002
         claimed: Bool[Tensor, " rows"],  # noqa: ARG002
     ) -> Int[Tensor, "rows candidates forms"]:
@@ -346,7 +355,8 @@ class NearestRule(_Shifting):
         solved = proximal_shift(probability, carried, otherwise, wanted, pull=self.pull, cap=self.cap)
         acts = torch.where(step.entry[:, 0] >= 0, 1.0, 0.0)
         if self.contradiction and not self.neutral:
-            acts = acts * (contradiction(step.shares[:, :1], step.wanted, margin=0.0)[:, 0] > 0)
+            contradicts = contradiction(step.shares[:, :1], step.wanted, margin=0.0)[:, 0] > 0
+            acts = acts * (contradicts & step.claimed)
         return Move(step.columns, solved.shift * acts[:, None])
 
 
@@ -366,7 +376,8 @@ def _neutral_shift(step: Step, strength: float) -> Float[Tensor, "rows tokens"]:
 
 def _replace(step: Step, rule: Rule) -> Move:
     """Move each candidate's probability to the likeliest token that may take its place."""
-    targets = rule.targets(step.weights, step.entry, step.wanted, step.claimed)
+    group = step.weights.group[step.state[:, None], step.columns]
+    targets = rule.targets(step.weights, step.entry, group, step.wanted, step.claimed)
     rows, candidates, width = targets.shape
     scores = step.listed.gather(1, targets.clamp(min=0).reshape(rows, -1)).reshape(rows, candidates, width)
     best = torch.where(targets >= 0, scores, -inf).argmax(dim=2, keepdim=True)

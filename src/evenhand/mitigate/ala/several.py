@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from evenhand.mitigate.ala.processor import AlaLogitsProcessor
-from evenhand.mitigate.ala.proximal import largest_scale
+from evenhand.mitigate.ala.proximal import divergence, largest_scale
+from evenhand.models.protocol import Decoding
 from evenhand.records import Claim, Edit
 
 __all__ = ["SeveralProcessor"]
@@ -21,28 +22,41 @@ class SeveralProcessor(LogitsProcessor):
     Args:
         processors: In order of precedence.
         budget: Largest KL divergence of a step from the model's distribution, in nats; None for no limit.
+        decoding: How the loop turns scores into tokens.
     """
 
     supports_continuous_batching = False
 
-    def __init__(self, processors: Sequence[AlaLogitsProcessor], *, budget: float | None) -> None:
-        self._processors, self._budget = tuple(processors), budget
+    def __init__(
+        self, processors: Sequence[AlaLogitsProcessor], *, budget: float | None, decoding: Decoding = "greedy"
+    ) -> None:
+        self._processors, self._budget, self._decoding = tuple(processors), budget, decoding
 
     def __call__(
         self, input_ids: Int[Tensor, "rows written"], scores: Float[Tensor, "rows vocab"]
     ) -> Float[Tensor, "rows vocab"]:
         """New scores; see ``AlaLogitsProcessor``."""
-        given = scores
+        given, locked = scores, None
         for processor in self._processors:
+            processor.lock(locked if self._decoding == "greedy" else None)
             scores = processor(input_ids, scores)
+            drafted = processor.drafted()
+            if drafted is not None:
+                locked = drafted >= 0 if locked is None else locked | (drafted >= 0)
         if self._budget is None or scores is given:
             return scores
-        shift = torch.where(given > -torch.inf, scores - given, 0.0).float()
-        probability = given.float().softmax(dim=1)
+        shift = torch.where(given > -torch.inf, scores - given, 0.0).double()
+        probability = given.double().softmax(dim=1)
         scale = largest_scale(probability, shift, cap=self._budget)
+        kept = scale[:, None] * shift
+        spent = divergence(probability, kept).float()
         for processor in self._processors:
-            processor.scale_last(scale)
-        return given + (scale[:, None] * shift).to(given.dtype)
+            processor.scale_last(scale.float(), spent)
+        moved = given + kept.to(given.dtype)
+        if self._decoding != "beams":
+            return moved
+        grown = moved.float().logsumexp(dim=1) - given.float().logsumexp(dim=1)
+        return moved - grown[:, None].to(moved.dtype)
 
     def foresee(self, upcoming: Int[Tensor, " rows"]) -> None:
         """Tell which ids the model would choose after its drafts of the step that is called next."""

@@ -114,7 +114,7 @@ def _edit(
         shift_emitted=shift.get(emitted, 0.0),
         attribute=attribute,
         kl=None if step.kl is None else float(step.kl[row]),
-        why=_why(step, row, moved=bool(shift)),
+        why=_why(step, row, first - second, moved=bool(shift)),
     )
 
 
@@ -125,12 +125,19 @@ def _carried(step: TracedStep, row: int, planned: Float[Tensor, "entries groups"
     return [] if planned is None else [float(share) for share in planned[step.entry[row]]]
 
 
-def _why(step: TracedStep, row: int, *, moved: bool) -> str:
+def _why(step: TracedStep, row: int, alpha: float, *, moved: bool) -> str:
+    claimed = bool(step.claimed[row])
+    # Groups beyond two have no sign; there only a word that contradicts is moved.
+    contradicts = alpha * float(step.s[row]) < 0 or not float(step.s[row])
+    if moved and claimed:
+        return "contradicts the picture" if contradicts else "carries another amount than the picture"
     if moved:
-        return "contradicts the picture" if bool(step.claimed[row]) else "carries a group"
+        return "carries a group"
     if step.code is not None and (code := int(step.code[row])):
         return REASONS[code]
-    return "agrees" if bool(step.claimed[row]) else "no claim"
+    if not claimed:
+        return "no claim"
+    return "nothing may stand in its place" if float(step.s[row]) and contradicts else "agrees"
 
 
 def _span(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], position: int) -> tuple[int, int]:
