@@ -4,6 +4,7 @@ import pytest
 import torch
 from toy import HE, MAN, RIDES, SHE, VOCABULARY, WOMAN, A, RecordingScorer, RowSignal, openers
 
+from evenhand.mitigate.ala.gating import gating_entries
 from evenhand.mitigate.ala.plan import plan_of
 from evenhand.mitigate.ala.processor import AlaLogitsProcessor
 from evenhand.mitigate.ala.rules import AlignRule, NearestRule, NeutralRule, PaperRule
@@ -20,8 +21,9 @@ def test_a_planned_step_is_the_rules_step(rule, scorer, weights, tokenizer):
 
     def hook(*, planned: bool) -> AlaLogitsProcessor:
         made = AlaLogitsProcessor(weights, scorer, rule, RowSignal(*SAYS), openers(8), tokenizer)
-        if not planned:  # the state gave its table to the plan
+        if not planned:  # the tables that the plan made needless
             made._plan, made._text = None, scorer.start(weights, tokenizer)
+            made._entry = gating_entries(weights, rule)
         return made
 
     planned, looked = hook(planned=True), hook(planned=False)

@@ -108,7 +108,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._inner = frozenset((weights.keys & 0xFFFFFFFF).tolist())
         self._plan = plan_of(rule, weights, self._text.by_token) if decoding == "greedy" else None
         if self._plan is not None and self._plan.moves is not None:
-            self._text.by_token = None  # the plan holds what it says
+            self._text.by_token, self._entry = None, self._gate_entry  # the plan holds what they say
         self._lead = 0.0 if decoding == "greedy" else log(len(self._gate_ids) / self._gating.mass_kept)
         self._hidden = hidden
         self._upcoming: Tensor | None = None
@@ -419,13 +419,13 @@ class AlaLogitsProcessor(LogitsProcessor):
         """KL divergence of each row's new distribution, in nats; from the new scores, so that none is too small."""
         moved = (shift != 0).any(dim=1)
         rows = moved if scores.device.type == "cpu" else slice(None)
-        before = scores[rows].double()
-        whole = before.logsumexp(dim=1) if log_z is None else log_z[rows].double()
-        nats = shift[rows].double()
-        after = before.gather(1, token_ids[rows]) + nats
+        before, nats = scores[rows].float(), shift[rows].double()
+        whole = (before.logsumexp(dim=1) if log_z is None else log_z[rows]).double()
+        after = before.gather(1, token_ids[rows]).double() + nats
         grown = torch.zeros_like(whole)
         if not self._rule.replaces:
-            grown = before.scatter_add(1, token_ids[rows], nats).logsumexp(dim=1) - whole
+            before = before.double()
+            grown = before.scatter_add(1, token_ids[rows], nats).logsumexp(dim=1) - before.logsumexp(dim=1)
         share = (after - (whole + grown)[:, None]).exp()
         spent = (torch.where(share > 0, share * nats, 0.0).sum(dim=1) - grown).clamp(min=0)
         found = torch.zeros(len(shift), dtype=torch.float64, device=scores.device)
