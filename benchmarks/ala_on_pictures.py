@@ -167,6 +167,10 @@ def utility(captioner: ClipCap, modes: Mapping[str, Mode], path: Path, out: Path
         if name != "plain":
             differences = compare_caption_utility(said["plain"], said[name], kept, seed=0, metrics=metrics)
             figures |= {e.name: rounded(e) for e in differences}
+        if name not in ("plain", "paper"):
+            against = compare_caption_utility(said["paper"], said[name], kept, seed=0, metrics=metrics)
+            figures["versus paper"] = {e.name: [round(x, 6) for x in (e.value, e.low, e.high)] for e in against}
+            print(name, "versus paper:", figures["versus paper"])
         figures["similarity"] = round(
             sum(caption_similarity(said["plain"][key], text) for key, text in said[name].items()) / len(said[name]), 4
         )
