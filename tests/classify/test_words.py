@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from evenhand.attributes import load_attribute
 from evenhand.classify.words import WordClassifier, words_of
+from evenhand.errors import BadInputError
 from evenhand.records import Sample
 
 WORDS = WordClassifier(load_attribute("gender"))
@@ -112,3 +113,8 @@ def test_only_the_set_of_words_counts(chosen):
         (False, False): NEUTRAL if "n" in kinds else NONE,
     }
     assert WORDS.read(text) == wanted["m" in kinds, "f" in kinds]
+
+
+def test_an_attribute_without_words_is_refused():
+    with pytest.raises(BadInputError, match="no words"):
+        WordClassifier(load_attribute("toxicity"))

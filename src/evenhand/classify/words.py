@@ -9,6 +9,7 @@ words but a neutral one: ``neutral``. None of these: ``none``. Words are not cou
 import re
 from collections.abc import Sequence
 
+from evenhand.errors import BadInputError
 from evenhand.records import Attribute, Label, Sample
 
 __all__ = ["WordClassifier", "words_of"]
@@ -26,11 +27,19 @@ class WordClassifier:
 
     Args:
         attribute: Its ``words`` and ``neutral_words`` are used; its steering words are not.
+
+    Raises:
+        BadInputError: The attribute has no words in any group.
     """
 
     name = "words"
 
     def __init__(self, attribute: Attribute) -> None:
+        if not any(attribute.words.values()):
+            raise BadInputError(
+                f"attribute {attribute.name!r} has no words to read a text by; every text would be `none`. Measure it "
+                "with a fitted classifier, or give the attribute words."
+            )
         self.attribute = attribute
         self._group_of = {word: group for group, words in attribute.words.items() for word in words}
         self._neutral = frozenset(attribute.neutral_words)

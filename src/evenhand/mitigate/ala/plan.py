@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from evenhand.mitigate.ala.kernel import log_moved
-from evenhand.mitigate.ala.rules import Rule
+from evenhand.mitigate.ala.rules import ReplacingRule, Rule
 from evenhand.mitigate.ala.weights import TokenWeights
 
 __all__ = ["Plan", "moves_of", "plan_of"]
@@ -23,6 +23,7 @@ class Plan:
     """Tables over entries and aims; an aim is a claimed group by index, or, last, no claim. The last entry is none.
 
     Attributes:
+        rule: Says by how much a word falls, where that depends on the text.
         targets: Vocabulary ids of the tokens that may take a word's place; the likeliest does.
         possible: 1 where there is any, else 0.
         moves: Nats to add to the drafted word (-0.0 for none), and the log of the share of its probability that
@@ -30,6 +31,7 @@ class Plan:
         shares: What the text carries with the word; None where it depends on the text.
     """
 
+    rule: ReplacingRule
     targets: Int[Tensor, "entries aims forms"]
     possible: Float[Tensor, "entries aims"]
     moves: Float[Tensor, "entries aims 2"] | None
@@ -38,7 +40,7 @@ class Plan:
     def to(self, device: torch.device) -> "Plan":
         """The same tables on a device."""
         moves, shares = (None if table is None else table.to(device) for table in (self.moves, self.shares))
-        return Plan(self.targets.to(device), self.possible.to(device), moves, shares)
+        return Plan(self.rule, self.targets.to(device), self.possible.to(device), moves, shares)
 
 
 def moves_of(fall: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows 2"]:
@@ -48,7 +50,7 @@ def moves_of(fall: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows 2"]:
 
 def plan_of(rule: Rule, weights: TokenWeights, by_token: Float[Tensor, "states tokens groups"] | None) -> Plan | None:
     """The plan of a rule, or None for one that replaces nothing."""
-    if not rule.replaces:
+    if not isinstance(rule, ReplacingRule) or not rule.replaces:
         return None
     entries, groups = len(weights.words), len(weights.groups)
     aims = torch.arange(groups + 1).repeat(entries)
@@ -61,9 +63,9 @@ def plan_of(rule: Rule, weights: TokenWeights, by_token: Float[Tensor, "states t
     possible = _with_none((some >= 0).float().reshape(entries, groups + 1))
     shares = _shares(weights, by_token)
     if shares is None:
-        return Plan(targets, possible, None, None)
+        return Plan(rule, targets, possible, None, None)
     fall = rule.fall(shares[entry], wanted, claimed).reshape(entries, groups + 1)
-    return Plan(targets, possible, moves_of(_with_none(fall) * possible), _with_none(shares) + _even(shares))
+    return Plan(rule, targets, possible, moves_of(_with_none(fall) * possible), _with_none(shares) + _even(shares))
 
 
 def _groups(weights: TokenWeights) -> Int[Tensor, " entries"]:

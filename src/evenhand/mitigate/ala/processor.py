@@ -23,6 +23,8 @@ from evenhand.mitigate.ala.gating import Gating, gating_entries
 from evenhand.mitigate.ala.guards import GuardTables, blocked
 from evenhand.mitigate.ala.kernel import Gate, add_nats, hand_over, open_gate, shift_logits
 from evenhand.mitigate.ala.plan import Plan, moves_of, plan_of
+from evenhand.mitigate.ala.proximal import divergence_of_scores
+from evenhand.mitigate.ala.rows import Rows
 from evenhand.mitigate.ala.rules import Rule
 from evenhand.mitigate.ala.signals import PictureSignal, TextScorer
 from evenhand.mitigate.ala.step import Step
@@ -85,16 +87,13 @@ class AlaLogitsProcessor(LogitsProcessor):
                 f"{type(rule).__name__} asks what the text carries as it stands, which a scorer of the model's next "
                 "state cannot say; give another text scorer."
             )
-        if not pictures or not any(owner is not None for owner in (owners if owners is not None else [0])):
-            raise BadInputError("no row belongs to a picture; give at least one picture and one owner.")
         self._weights, self._rule, self._tokenizer, self._guards = weights, rule, tokenizer, guards
         self._text = scorer.start(weights, tokenizer)
         self._gating, self._in_place, self._decoding = gating or Gating(), in_place, decoding
-        self._owners = tuple(range(len(pictures)) if owners is None else owners)
+        self._rows = Rows(owners, pictures=len(pictures))
         self._claims = Claims(signal if rule.reads_claim else None, pictures, weights.groups, needed=rule.needs_claim)
-        self._owner, self._owned = _owner_tensors(self._owners, len(pictures))
-        self._one_to_one = owners is None
-        self._inside = torch.zeros(len(self._owners), dtype=torch.long)
+        self._inside = torch.zeros(len(self._rows.owners), dtype=torch.long)
+        self._place = torch.arange(len(self._rows.owners))
         self._exempt = exempt if exempt is not None and bool(exempt.any()) else None
         self._entry = gating_entries(weights, rule)
         self._gate_columns = (self._entry >= 0).any(dim=0).nonzero()[:, 0]
@@ -142,7 +141,7 @@ class AlaLogitsProcessor(LogitsProcessor):
     def _ask(self, rows: Bool[Tensor, " rows"]) -> None:
         """Ask what the pictures of some rows show."""
         if self._claims.outstanding:
-            self._claims.ask({self._owners[row] for row in rows.nonzero()[:, 0].tolist()})
+            self._claims.ask({self._rows.owners[row] for row in rows.nonzero()[:, 0].tolist()})
 
     def _by_plan(self, plan: Plan, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None) -> Tensor:
         """A greedy step of a rule that replaces: what it does was worked out beforehand."""
@@ -156,12 +155,16 @@ class AlaLogitsProcessor(LogitsProcessor):
             entry = self._not_exempt(entry[:, None], group[:, None])[:, 0]
         if scores.device.type == "cpu" and self._claims.outstanding:
             self._ask(entry >= 0)
-        code = self._forbidden(entry[:, None], written, upcoming)
-        acting = entry if code is None else torch.where(code == 0, entry, -1)
-        if not self._one_to_one:
-            acting = torch.where(self._owned, acting, -1)
-        aim = self._by_row(self._claims.aim)
-        shares, moves = self._planned_moves(plan, written, drafted, acting, aim)
+        codes = self._forbidden(entry[:, None], written, upcoming)
+        code = None if codes is None else codes[:, 0]
+        acting = self._rows.only_owned(entry if code is None else torch.where(code == 0, entry, -1))
+        aim = self._rows.of(self._claims.aim)
+        if plan.moves is not None and plan.shares is not None:
+            carried, at, moves = plan.shares, entry, plan.moves[acting, aim]
+        else:
+            shares = self._shares(written, state, self._gate_columns[best][:, None])
+            fall = plan.rule.fall(shares, self._rows.of(self._claims.wanted), self._rows.of(self._claims.made))[:, 0]
+            carried, at, moves = shares[:, 0], self._place, moves_of(fall * plan.possible[acting, aim])
         targets = plan.targets[acting, aim]
         stand_in = scores.gather(1, targets).float()
         if targets.shape[1] > 1:
@@ -176,58 +179,54 @@ class AlaLogitsProcessor(LogitsProcessor):
                 entry=entry,
                 code=code,
                 drafted=drafted,
-                shares=shares,
-                s=self._by_row(self._claims.s),
-                claimed=self._by_row(self._claims.made),
+                carried=carried,
+                at=at,
+                s=self._rows.of(self._claims.s),
+                claimed=self._rows.of(self._claims.made),
                 token_ids=token_ids,
                 shift=shift,
-                kl=self._spent(token_ids, shift, scores, None) if self._gating.measure_kl else None,
+                kl=self._spent(token_ids, shift, scores) if self._gating.measure_kl else None,
             )
         )
         return add_nats(scores, token_ids, shift, in_place=self._in_place)
-
-    def _planned_moves(
-        self, plan: Plan, written: Tensor, drafted: Tensor, acting: Tensor, aim: Tensor
-    ) -> tuple[Float[Tensor, "rows groups"] | None, Float[Tensor, "rows 2"]]:
-        """What each row's text carries with its draft, None where the plan says it, and the move that follows."""
-        if plan.moves is not None:
-            return None, plan.moves[acting, aim]
-        hidden = None if self._hidden is None else self._hidden()
-        shares = self._text.shares(written, drafted[:, None], hidden)
-        fall = self._rule.fall(shares, self._by_row(self._claims.wanted), self._by_row(self._claims.made))[:, 0]
-        return shares[:, 0], moves_of(fall * plan.possible[acting, aim])
 
     def _by_rule(self, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None) -> Tensor:
         """Any step: the rule looks at it as a whole."""
         step, opened = self._look(written, scores, gate)
         if scores.device.type == "cpu" and not bool(opened.any()):
             return scores
-        seen = step.entry.amax(dim=1)
-        code = self._forbidden(step.entry, written, upcoming)
-        acted = opened & self._by_row(self._claims.may_act) & self._owned & ~self._taken(opened)
-        if code is not None:
+        if self._locked is not None:
+            opened = opened & ~self._locked
+        looked_at = torch.where(opened, step.entry.amax(dim=1), -1)
+        codes, code = self._forbidden(step.entry, written, upcoming), None
+        acted = opened & self._rows.of(self._claims.may_act)
+        if codes is not None:
+            step = replace(step, entry=torch.where(codes == 0, step.entry, -1))
+            code = torch.where((step.entry >= 0).any(dim=1), 0, codes.amax(dim=1))
             acted = acted & (code == 0)
+        acted = self._rows.only_owned(acted.long()) > 0
         move = self._rule.move(step)
         shift = torch.where(acted[:, None], move.shift, 0.0)
         columns = self._all_columns(len(shift)) if move.columns is None else move.columns
         if self._exempt is not None:
             group = self._weights.group[step.state[:, None], columns].long()
-            named = self._exempt[self._owner].gather(1, group.clamp(min=0)) & (group >= 0)
+            named = self._rows.of(self._exempt).gather(1, group.clamp(min=0)) & (group >= 0)
             shift = torch.where(named, 0.0, shift)
         token_ids = self._weights.token_ids[columns]
         self._acted = True
         self._steps.append(
             TracedStep(
                 written=written,
-                entry=torch.where(opened & ~self._taken(opened), seen, -1),
+                entry=looked_at,
                 code=code,
                 drafted=self._weights.token_ids[step.columns[:, 0]],
-                shares=step.shares[:, 0],
+                carried=step.shares[:, 0],
+                at=self._place,
                 s=step.s,
                 claimed=step.claimed,
                 token_ids=token_ids,
                 shift=shift,
-                kl=self._spent(token_ids, shift, scores, step.log_z) if self._gating.measure_kl else None,
+                kl=self._spent(token_ids, shift, scores) if self._gating.measure_kl else None,
             )
         )
         moved = shift_logits(scores, token_ids, shift, in_place=self._in_place)
@@ -269,10 +268,8 @@ class AlaLogitsProcessor(LogitsProcessor):
         return self._traced(emitted, moved=False)
 
     def _traced(self, emitted: Sequence[Sequence[int]], *, moved: bool) -> tuple[tuple[Edit, ...], ...]:
-        planned = None if self._plan is None else self._plan.shares
-        return edits_of(
-            self._steps, emitted, self._owners, self._weights.attribute, self._tokenizer, planned, moved=moved
-        )
+        owners, attribute = self._rows.owners, self._weights.attribute
+        return edits_of(self._steps, emitted, owners, attribute, self._tokenizer, moved=moved)
 
     def scale_last(self, factor: Float[Tensor, " rows"], spent: Float[Tensor, " rows"]) -> None:
         """Note that this share of the last step's shift was applied, and what the step then spent in nats.
@@ -297,9 +294,9 @@ class AlaLogitsProcessor(LogitsProcessor):
 
     def _begin(self, scores: Tensor) -> None:
         rows, columns = scores.shape
-        if rows != len(self._owners):
+        if rows != len(self._rows.owners):
             raise BadInputError(
-                f"the batch has {rows} rows and {len(self._owners)} owners; give one picture per row, or say with "
+                f"the batch has {rows} rows and {len(self._rows.owners)} owners; give one picture per row, or say with "
                 "owners= which picture each row belongs to (beams and samples of a picture repeat it)."
             )
         if int(self._weights.token_ids[-1]) >= columns:
@@ -313,7 +310,8 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._claims.ask(set(range(len(self._claims.said))))
         self._claims.to(device)
         self._weights = self._weights.to(device)
-        self._owner, self._owned, self._entry = (t.to(device) for t in (self._owner, self._owned, self._entry))
+        self._rows.to(device)
+        self._entry, self._place, self._inside = (t.to(device) for t in (self._entry, self._place, self._inside))
         self._gate_columns, self._gate_ids = self._gate_columns.to(device), self._gate_ids.to(device)
         self._gate_entry = self._gate_entry.to(device)
         if self._plan is not None:
@@ -347,9 +345,9 @@ class AlaLogitsProcessor(LogitsProcessor):
             entry=entry,
             shares=self._shares(written, state, columns),
             before=self._before(written) if self._rule.needs_before else None,
-            wanted=self._by_row(self._claims.wanted),
-            s=self._by_row(self._claims.s),
-            claimed=self._by_row(self._claims.made),
+            wanted=self._rows.of(self._claims.wanted),
+            s=self._rows.of(self._claims.s),
+            claimed=self._rows.of(self._claims.made),
             log_z=scores.float().logsumexp(dim=1) if self._needs_log_z else None,
         )
         return step, self._opened(step, written, gate)
@@ -364,8 +362,8 @@ class AlaLogitsProcessor(LogitsProcessor):
         """The entries without the words of a group that the user named."""
         if self._exempt is None:
             return entry
-        named = self._exempt[self._owner].gather(1, group.long().clamp(min=0))
-        return torch.where(named & self._owned[:, None], -1, entry)
+        named = self._rows.of(self._exempt).gather(1, group.long().clamp(min=0))
+        return torch.where(named, -1, entry)
 
     @property
     def _needs_log_z(self) -> bool:
@@ -379,7 +377,8 @@ class AlaLogitsProcessor(LogitsProcessor):
         spoken_of = torch.isin(written, self._weights.token_ids).any(dim=1)
         return mass >= torch.where(spoken_of, self._gating.mass_kept, self._gating.mass)
 
-    def _shares(self, written: Tensor, state: Tensor, columns: Tensor) -> Tensor:
+    def _shares(self, written: Tensor, state: Tensor, columns: Tensor) -> Float[Tensor, "rows candidates groups"]:
+        """What each row's text carries once each candidate is added."""
         if self._text.by_token is not None:
             return self._text.by_token[state[:, None], columns]
         hidden = None if self._hidden is None else self._hidden()
@@ -392,50 +391,26 @@ class AlaLogitsProcessor(LogitsProcessor):
             return torch.full((len(written), groups), 1 / groups, device=written.device)
         return self._text.shares(written[:, :-1], written[:, -1:])[:, 0]
 
-    def _forbidden(self, entry: Tensor, written: Tensor, upcoming: Tensor | None) -> Int[Tensor, " rows"] | None:
-        """0 for rows that may act, else the code of what forbids it; forbidden candidates lose their entry."""
+    def _forbidden(
+        self, entry: Tensor, written: Tensor, upcoming: Tensor | None
+    ) -> Int[Tensor, "rows candidates"] | None:
+        """0 for candidates that may be moved, else the code of what forbids it; None where nothing is guarded."""
         if self._guards is None:
             return None
         candidates = entry.shape[1]
-        if candidates == 1:
-            return blocked(self._guards, self._weights, written, entry[:, 0], upcoming)
-        rows = written.repeat_interleave(candidates, dim=0)
-        codes = blocked(self._guards, self._weights, rows, entry.reshape(-1), None).reshape(entry.shape)
-        entry.masked_fill_(codes > 0, -1)
-        return torch.where((entry >= 0).any(dim=1), 0, codes.amax(dim=1))
-
-    def _by_row(self, per_picture: Tensor) -> Tensor:
-        return per_picture if self._one_to_one else per_picture[self._owner]
+        if candidates > 1:  # what would come next is known of the drafted word alone
+            written, upcoming = written.repeat_interleave(candidates, dim=0), None
+        return blocked(self._guards, self._weights, written, entry.reshape(-1), upcoming).reshape(entry.shape)
 
     def _all_columns(self, rows: int) -> Int[Tensor, "rows tokens"]:
         tokens = len(self._weights.token_ids)
         return torch.arange(tokens, device=self._weights.token_ids.device).expand(rows, tokens)
 
-    def _taken(self, rows: Bool[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
-        """Rows that another attribute has already moved in this step."""
-        return torch.zeros_like(rows) if self._locked is None else self._locked
-
-    def _spent(self, token_ids: Tensor, shift: Tensor, scores: Tensor, log_z: Tensor | None) -> Float[Tensor, " rows"]:
-        """KL divergence of each row's new distribution, in nats; from the new scores, so that none is too small."""
-        moved = (shift != 0).any(dim=1)
-        rows = moved if scores.device.type == "cpu" else slice(None)
-        before, nats = scores[rows].float(), shift[rows].double()
-        whole = (before.logsumexp(dim=1) if log_z is None else log_z[rows]).double()
-        after = before.gather(1, token_ids[rows]).double() + nats
-        grown = torch.zeros_like(whole)
-        if not self._rule.replaces:
-            before = before.double()
-            grown = before.scatter_add(1, token_ids[rows], nats).logsumexp(dim=1) - before.logsumexp(dim=1)
-        share = (after - (whole + grown)[:, None]).exp()
-        spent = (torch.where(share > 0, share * nats, 0.0).sum(dim=1) - grown).clamp(min=0)
-        found = torch.zeros(len(shift), dtype=torch.float64, device=scores.device)
-        found[rows] = spent
-        return torch.where(moved, found, 0.0).float()
-
-
-def _owner_tensors(owners: Sequence[int | None], pictures: int) -> tuple[Int[Tensor, " rows"], Bool[Tensor, " rows"]]:
-    for owner in owners:
-        if owner is not None and not 0 <= owner < pictures:
-            raise BadInputError(f"owners: got {owner}; allowed: an index of the {pictures} pictures, or None.")
-    owned = torch.tensor([owner is not None for owner in owners], dtype=torch.bool)
-    return torch.tensor([0 if owner is None else owner for owner in owners], dtype=torch.long), owned
+    def _spent(self, token_ids: Tensor, shift: Tensor, scores: Tensor) -> Float[Tensor, " rows"]:
+        """KL divergence of each row's new distribution, in nats; on CPU only moved rows are read."""
+        keeps = self._rule.replaces
+        if scores.device.type != "cpu":
+            return divergence_of_scores(scores, token_ids, shift, keeps_sum=keeps)
+        found, moved = torch.zeros(len(shift)), (shift != 0).any(dim=1)
+        found[moved] = divergence_of_scores(scores[moved], token_ids[moved], shift[moved], keeps_sum=keeps)
+        return found

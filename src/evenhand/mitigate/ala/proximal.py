@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Proximal", "divergence", "largest_scale", "normaliser", "proximal_shift"]
+__all__ = ["Proximal", "divergence", "divergence_of_scores", "largest_scale", "normaliser", "proximal_shift"]
 
 _NEWTON_STEPS = 30
 _HALVINGS = 60
@@ -110,6 +110,33 @@ def divergence(
     log_z = normaliser(p, nats)
     q = p * (nats - log_z[:, None]).exp()
     return ((q * nats).sum(dim=1) - log_z).clamp(min=0).to(probability.dtype)
+
+
+def divergence_of_scores(
+    scores: Float[Tensor, "rows vocab"],
+    token_ids: Int[Tensor, "rows tokens"],
+    shift: Float[Tensor, "rows tokens"],
+    *,
+    keeps_sum: bool,
+) -> Float[Tensor, " rows"]:
+    """KL(q || p) in nats of a shift of scores; from the new scores, so that a token of no probability counts too.
+
+    Args:
+        scores: Before the shift, nats; ``-inf`` allowed.
+        token_ids: The shifted tokens, unique in a row wherever the shift is not zero.
+        shift: Nats.
+        keeps_sum: Whether the shift leaves the row's total probability as it is.
+    """
+    before, nats = scores.float(), shift.double()
+    log_z = before.logsumexp(dim=1).double()
+    if not keeps_sum:
+        before = before.double()
+        grown = before.scatter_add(1, token_ids, nats).logsumexp(dim=1) - before.logsumexp(dim=1)
+    else:
+        grown = torch.zeros_like(log_z)
+    share = (before.gather(1, token_ids).double() + nats - (log_z + grown)[:, None]).exp()
+    spent = torch.where(share > 0, share * nats, 0.0).sum(dim=1) - grown
+    return spent.clamp(min=0).float()
 
 
 def normaliser(

@@ -27,7 +27,7 @@ from evenhand.mitigate.ala.proximal import proximal_shift
 from evenhand.mitigate.ala.step import Move, Step
 from evenhand.mitigate.ala.weights import TokenWeights
 
-__all__ = ["AlignRule", "NearestRule", "NeutralRule", "PaperRule", "Rule"]
+__all__ = ["AlignRule", "NearestRule", "NeutralRule", "PaperRule", "ReplacingRule", "Rule"]
 
 STRONGEST = 100.0
 """Nats; beyond it a shift is a ban, and half-precision logits overflow."""
@@ -80,13 +80,18 @@ class Rule(Protocol):
         """Nats to add to the step's listed tokens; the processor takes back what a guard forbids."""
         ...
 
+
+@runtime_checkable
+class ReplacingRule(Rule, Protocol):
+    """A rule whose words can be replaced; what it does can be worked out beforehand (``plan``)."""
+
     def fall(
         self,
         shares: Float[Tensor, "rows candidates groups"],
         wanted: Int[Tensor, " rows"],
         claimed: Bool[Tensor, " rows"],
     ) -> Float[Tensor, "rows candidates"]:
-        """Where ``replaces``: by how many nats each candidate falls, >= 0, if a token can take its place."""
+        """By how many nats each candidate falls, >= 0, if a token can take its place."""
         ...
 
     def targets(
@@ -97,46 +102,12 @@ class Rule(Protocol):
         wanted: Int[Tensor, " rows"],
         claimed: Bool[Tensor, " rows"],
     ) -> Int[Tensor, "rows candidates forms"]:
-        """Where ``replaces``: columns of the tokens that may take each candidate's place, -1 for none."""
+        """Columns of the tokens that may take each candidate's place, -1 for none."""
         ...
 
 
-class _Shifting:
-    """A rule that shifts and replaces nothing."""
-
-    __slots__ = ()
-
-    def fall(
-        self,
-        shares: Float[Tensor, "rows candidates groups"],  # noqa: ARG002
-        wanted: Int[Tensor, " rows"],  # noqa: ARG002
-        claimed: Bool[Tensor, " rows"],  # noqa: ARG002
-    ) -> Float[Tensor, "rows candidates"]:
-        """Not for a rule that shifts.
-
-        Raises:
-            BadInputError: Always.
-        """
-        raise BadInputError(f"{type(self).__name__} shifts words and replaces none; call move.")
-
-    def targets(
-        self,
-        weights: TokenWeights,  # noqa: ARG002
-        entry: Int[Tensor, "rows candidates"],  # noqa: ARG002
-        group: Int[Tensor, "rows candidates"],  # noqa: ARG002
-        wanted: Int[Tensor, " rows"],  # noqa: ARG002
-        claimed: Bool[Tensor, " rows"],  # noqa: ARG002
-    ) -> Int[Tensor, "rows candidates forms"]:
-        """Not for a rule that shifts.
-
-        Raises:
-            BadInputError: Always.
-        """
-        raise BadInputError(f"{type(self).__name__} shifts words and replaces none; call move.")
-
-
 @dataclass(frozen=True, slots=True)
-class PaperRule(_Shifting):
+class PaperRule:
     """The published update: ``-strength (alpha - s) direction`` wherever the gate opens (ALA, lambda 2, tau 0.1)."""
 
     reads_claim: ClassVar[bool] = True
@@ -301,7 +272,7 @@ class NeutralRule:
 
 
 @dataclass(frozen=True, slots=True)
-class NearestRule(_Shifting):
+class NearestRule:
     """The nearest distribution whose expected text carries what it should (``proximal.proximal_shift``).
 
     Attributes:
@@ -374,7 +345,7 @@ def _neutral_shift(step: Step, strength: float) -> Float[Tensor, "rows tokens"]:
     return neutral_shift(sign, step.weights.weight[step.state], marked, strength=strength)
 
 
-def _replace(step: Step, rule: Rule) -> Move:
+def _replace(step: Step, rule: ReplacingRule) -> Move:
     """Move each candidate's probability to the likeliest token that may take its place."""
     group = step.weights.group[step.state[:, None], step.columns]
     targets = rule.targets(step.weights, step.entry, group, step.wanted, step.claimed)

@@ -30,7 +30,8 @@ class TracedStep:
         entry: Of the listed word in front; -1 where the gate stayed closed.
         code: 0, or the guard that left the row alone; None where no guard was asked.
         drafted: Id of the drafted token, or of the likeliest listed one.
-        shares: What the text carried with it; None where that follows from the entry.
+        carried: What the text carries with a listed word: a table ...
+        at: ... and each row's place in it.
         s: What it should carry.
         claimed: Whether the picture made a claim.
         token_ids: Of the moved tokens.
@@ -42,7 +43,8 @@ class TracedStep:
     entry: Int[Tensor, " rows"]
     code: Int[Tensor, " rows"] | None
     drafted: Int[Tensor, " rows"]
-    shares: Float[Tensor, "rows groups"] | None
+    carried: Float[Tensor, "words groups"]
+    at: Int[Tensor, " rows"]
     s: Float[Tensor, " rows"]
     claimed: Bool[Tensor, " rows"]
     token_ids: Int[Tensor, "rows moved"]
@@ -56,7 +58,6 @@ def edits_of(
     owners: Sequence[int | None],
     attribute: str,
     tokenizer: "PreTrainedTokenizerBase",
-    planned: Float[Tensor, "entries groups"] | None,
     *,
     moved: bool,
 ) -> tuple[tuple[Edit, ...], ...]:
@@ -68,7 +69,6 @@ def edits_of(
         owners: Which answer each row belongs to.
         attribute: Whose words were at stake.
         tokenizer: Gives the words.
-        planned: What the text carries by entry, for steps that do not say.
         moved: Which of the two.
     """
     found: list[dict[int, Edit]] = [{} for _ in emitted]
@@ -85,7 +85,7 @@ def edits_of(
                 and position not in found[owner]
                 and step.written[row].tolist() == list(ids[:position])
             ):
-                found[owner][position] = _edit(step, row, ids, attribute, tokenizer, planned)
+                found[owner][position] = _edit(step, row, ids, attribute, tokenizer)
     return tuple(tuple(edits[position] for position in sorted(edits)) for edits in found)
 
 
@@ -95,13 +95,12 @@ def _edit(
     ids: Sequence[int],
     attribute: str,
     tokenizer: "PreTrainedTokenizerBase",
-    planned: Float[Tensor, "entries groups"] | None,
 ) -> Edit:
     position = step.written.shape[1]
     drafted, emitted = int(step.drafted[row]), int(ids[position])
     shift = {token: n for token, n in zip(step.token_ids[row].tolist(), step.shift[row].tolist(), strict=True) if n}
     start, end = _span(tokenizer, ids, position)
-    first, second = _carried(step, row, planned)[:2]
+    first, second = step.carried[step.at[row], :2].tolist()
     return Edit(
         position=position,
         start=start,
@@ -116,13 +115,6 @@ def _edit(
         kl=None if step.kl is None else float(step.kl[row]),
         why=_why(step, row, first - second, moved=bool(shift)),
     )
-
-
-def _carried(step: TracedStep, row: int, planned: Float[Tensor, "entries groups"] | None) -> list[float]:
-    """The shares of the groups with the drafted word."""
-    if step.shares is not None:
-        return [float(share) for share in step.shares[row]]
-    return [] if planned is None else [float(share) for share in planned[step.entry[row]]]
 
 
 def _why(step: TracedStep, row: int, alpha: float, *, moved: bool) -> str:
