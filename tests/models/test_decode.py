@@ -2,41 +2,19 @@
 
 import pytest
 import torch
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel
 
 from evenhand.models.decode import decode_greedily
+from tiny_lm import tiny_lm
 
 VOCABULARY, WIDTH, PREFIX, STEPS = 24, 16, 3, 16
 NEVER = frozenset({VOCABULARY - 1})
 
 
 def tiny(kind: str):
-    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2, "tie_word_embeddings": False}
-    if kind == "gpt2":
-        model = GPT2LMHeadModel(
-            GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=WIDTH, n_layer=2, n_head=2, **special)
-        )
-    else:
-        config = Gemma3TextConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=WIDTH,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            head_dim=8,
-            max_position_embeddings=64,
-            sliding_window=8,
-            **special,
-        )
-        model = Gemma3ForCausalLM(config)
-    generator = torch.Generator().manual_seed(10)
+    model = tiny_lm(kind, vocabulary=VOCABULARY, seed=10, bos=0, eos=1, pad=2, matrices_only=True)
     with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() > 1:  # with random norms a tiny model says one word for ever
-                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.5)
         model.get_output_embeddings().weight[VOCABULARY - 1] = 0  # NEVER is never said
-    return model.eval()
+    return model
 
 
 @pytest.fixture(scope="module", params=["gpt2", "gemma3"])

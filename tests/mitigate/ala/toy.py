@@ -7,11 +7,12 @@ from typing import ClassVar
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from evenhand.errors import PictureError
 from evenhand.mitigate.ala.weights import TokenWeights, tokenizer_hash
 from evenhand.records import Claim
+from tiny_lm import tiny_lm
 
 WORDS = ("<unk>", "<pad>", "</s>", "▁a", "▁man", "▁woman", "▁person", "▁he", "▁she", "▁they", "▁rides", "▁.", "▁the")
 PAD, END, A, MAN, WOMAN, PERSON, HE, SHE, THEY, RIDES, STOP, THE = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
@@ -114,27 +115,4 @@ def bits(values: torch.Tensor) -> bytes:
 
 def tiny(kind: str, seed: int):
     """A random model of a real class over the toy's vocabulary."""
-    special = {"bos_token_id": 3, "eos_token_id": 2, "pad_token_id": 1, "tie_word_embeddings": False}
-    if kind == "gpt2":
-        model = GPT2LMHeadModel(
-            GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=16, n_layer=2, n_head=2, **special)
-        )
-    else:
-        config = Gemma3TextConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            head_dim=8,
-            max_position_embeddings=64,
-            sliding_window=8,
-            **special,
-        )
-        model = Gemma3ForCausalLM(config)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.5)
-    return model.eval()
+    return tiny_lm(kind, vocabulary=VOCABULARY, seed=seed, bos=A, eos=END, pad=PAD)

@@ -155,8 +155,7 @@ class AlaLogitsProcessor(LogitsProcessor):
             entry = self._not_exempt(entry[:, None], group[:, None])[:, 0]
         if scores.device.type == "cpu" and self._claims.outstanding:
             self._ask(entry >= 0)
-        codes = self._forbidden(entry[:, None], written, upcoming)
-        code = None if codes is None else codes[:, 0]
+        code = None if self._guards is None else blocked(self._guards, self._weights, written, entry, upcoming)
         acting = self._rows.only_owned(entry if code is None else torch.where(code == 0, entry, -1))
         aim = self._rows.of(self._claims.aim)
         if plan.moves is not None and plan.shares is not None:
