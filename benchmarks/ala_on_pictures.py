@@ -48,7 +48,7 @@ def variants(classifier: Path | None, texts: Path | None, captioner: ClipCap) ->
         rule: AlignRule,
         *,
         decay: float = 0.0,
-        certain: float = 0.4,
+        abstains: bool = True,
         continuation: Any = "emitted",
         guarded: bool = False,
     ) -> Ala:
@@ -57,19 +57,20 @@ def variants(classifier: Path | None, texts: Path | None, captioner: ClipCap) ->
             gender,
             rule=rule,
             scorer=WordScorer(decay=decay),
-            signal=FaceSignal(FaceReader(), gender, certain=certain),
+            signal=FaceSignal(FaceReader(), gender) if abstains else guessing,
             continuation=continuation,
             guarded=guarded,
         )
 
+    guessing = FaceSignal(FaceReader(doubtful=1.0), gender, certain=0.0)
     shifting = AlignRule(strength=2.0, replace=False)
     found: dict[str, Mode] = {"plain": None, "paper": paper()}
     if classifier is not None and texts is not None:
         found |= published(classifier, texts, captioner)
     found |= {
-        "1 only on contradiction": step("s1", shifting, decay=1.0, certain=0.0),
-        "2 and of the drafted word": step("s2", shifting, certain=0.0),
-        "3 and abstaining below 0.4": step("s3", shifting),
+        "1 only on contradiction": step("s1", shifting, decay=1.0, abstains=False),
+        "2 and of the drafted word": step("s2", shifting, abstains=False),
+        "3 and abstaining where unsure": step("s3", shifting),
         "4 and replacing": step("s4", AlignRule()),
         "5 and going on from the draft": step("s5", AlignRule(), continuation="draft"),
         "align": align(),

@@ -108,6 +108,7 @@ def designs() -> dict[str, FaceSignal]:
         "cascade, dlib landmarks, one reading": FaceSignal(BoxReader(), GENDER),
         "cascade, one upright view and its mirror": FaceSignal(OneView(), GENDER),
         "cascade, four readings (shipped)": FaceSignal(shipped, GENDER),
+        "shipped, doubtful faces unheeded": FaceSignal(FaceReader(doubtful=1.0), GENDER),
         "shipped, sure=0.7 0.7 0.7": FaceSignal(FaceReader(sure=(0.7, 0.7, 0.7)), GENDER),
         "shipped, certain=0.8": FaceSignal(shipped, GENDER, certain=0.8),
         "shipped, people=largest": FaceSignal(shipped, GENDER, people="largest"),

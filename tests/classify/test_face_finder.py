@@ -80,6 +80,12 @@ def test_scores_out_of_range(sure):
         FaceFinder(sure=sure)
 
 
+@pytest.mark.parametrize("told", [0.0, 1.1, float("nan")])
+def test_told_out_of_range(told):
+    with pytest.raises(BadInputError, match="told"):
+        FaceFinder(told=told)
+
+
 def test_bad_weights_are_refused(tmp_path):
     stored = load_file(WEIGHTS)
     for name, change in {
@@ -123,6 +129,17 @@ def test_the_face_is_found_where_it_is_put():
         assert y.max() < lower
         found.append(np.array(one.points))
     assert np.abs(found[1] - found[0] - [160, 80]).max() < 3  # pixels
+
+
+@needs_people
+def test_what_is_told_need_not_be_sure():
+    face = portrait(160)
+    (sure,) = FaceFinder().find(face, smallest=0.1)
+    assert 0.9 <= sure.score < 1
+    above = (0.7, 0.7, (1 + sure.score) / 2)
+    assert FaceFinder(sure=above).find(face, smallest=0.1) == ()
+    assert sure in FaceFinder(sure=above, told=0.9).find(face, smallest=0.1)
+    assert FaceFinder(told=0.95).find(face, smallest=0.1) == (sure,)  # what is sure is told whatever `told` is
 
 
 @needs_people

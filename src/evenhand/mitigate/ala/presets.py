@@ -43,7 +43,7 @@ def paper(
         attribute,
         rule=PaperRule(strength=strength, threshold=threshold),
         scorer=scorer or WordScorer(decay=1.0),
-        signal=signal or FaceSignal(FaceReader(), attribute, certain=0.0),
+        signal=signal or FaceSignal(FaceReader(doubtful=1.0), attribute, certain=0.0),
         continuation="emitted",
         weights=weights,
         guarded=False,

@@ -60,6 +60,17 @@ def test_the_largest_face_can_speak_for_all():
     assert (said.s, said.faces) == (-0.8, 2)
 
 
+def test_a_larger_face_that_could_not_be_read_leaves_the_text_alone():
+    # Of four people at a table one face of 52 pixels was read, and one of 75 in front of it was not.
+    unread = (None, 0.5, 75)
+    assert claim(("male", 0.99, 52), unread) == Claim(None, "the largest face is unread", 1)
+    assert claim(("male", 0.99, 52), unread, people="largest") == Claim(None, "the largest face is unread", 1)
+    # Somebody behind the one who was read, or nobody at all, changes nothing.
+    assert claim(("male", 0.99, 75), unread) == Claim(0.98, "faces agree", 1, (0.99, 0.01))
+    assert claim(("male", 0.99, 80), ("male", 0.9, 70), unread).s == 0.8
+    assert claim(unread) == Claim(None, "no face", 0)
+
+
 def test_the_sign_follows_the_attribute():
     swapped = replace(GENDER, groups=GENDER.groups[::-1])
     signal = FaceSignal(FixedReader(("male", 0.9, 50)), swapped)

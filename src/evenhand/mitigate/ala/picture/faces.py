@@ -21,7 +21,8 @@ class FaceSignal:
 
     ``s = 2 P(male) - 1``, the least certain face's; no face, faces that disagree, or ``|s| < certain`` make no
     claim, so that the text is left as it is. A face much smaller than the largest is somebody in the background and
-    does not count.
+    does not count. Where what is rather a face than not, but was not read, is larger than every face that was, the
+    text may be about that person: no claim.
 
     Args:
         reader: Finds and reads faces.
@@ -67,10 +68,13 @@ class FaceSignal:
         }
 
     def claim(self, picture: Callable[[], Image]) -> Claim:
-        """What the faces of one picture say; ``Claim.faces`` counts all that were found."""
-        found = self._reader.read(picture())
+        """What the faces of one picture say; ``Claim.faces`` counts all that were found and read."""
+        told = self._reader.read(picture())
+        found = tuple(face for face in told if face.group is not None)
         if not found:
             return Claim(None, "no face", 0)
+        if max(told, key=_area).group is None:
+            return Claim(None, "the largest face is unread", len(found))
         faces = self._counted(found)
         if len({face.group for face in faces}) > 1:
             return Claim(None, "faces disagree", len(found))
