@@ -167,8 +167,9 @@ def test_prompt_tokens_do_not_reach_the_scorer(lm, tokenizer, text):
     attached = attach(lm, ala, tokenizer)
     ids = attached.generate(**text, max_new_tokens=STEPS, do_sample=False)[:, text["input_ids"].shape[1] :].tolist()
     assert written
-    for rows in written:
-        assert rows == [row[: len(rows[0])] for row in ids]
+    for rows in written:  # of the rows that are looked at
+        beginnings = [row[: len(rows[0])] for row in ids]
+        assert all(row in beginnings for row in rows)
 
 
 def test_a_batch_is_its_single_runs_on_every_kind(loaded, kind):

@@ -25,7 +25,7 @@ from evenhand.mitigate.ala.contexts import (
     piece_flags,
     piece_texts,
 )
-from evenhand.mitigate.ala.guards import REASONS, GuardTables, blocked, exempt_groups, guard_tables
+from evenhand.mitigate.ala.guards import REASONS, GuardReader, GuardTables, blocked, exempt_groups, guard_tables
 from evenhand.mitigate.ala.pieces import weights_from_words
 from evenhand.mitigate.ala.weights import TokenWeights
 from evenhand.records import Attribute, Guard
@@ -204,8 +204,10 @@ class Watched:
         entry = weights.entry[weights.states(written), column].long()
         assert weights.words[int(entry)] == word.lower()
         after_it = torch.tensor([upcoming[0] if upcoming else self.tokenizer.eos_token_id])
-        code = blocked(self.tables[attribute], weights, written, entry, after_it if foreseen else None)
-        return REASONS[int(code)]
+        tables = self.tables[attribute]
+        code = int(blocked(tables, weights, written, entry, after_it if foreseen else None))
+        assert GuardReader(tables).code(written[0].numpy(), int(entry), int(after_it) if foreseen else None) == code
+        return REASONS[code]
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +323,10 @@ def handmade(*guards: Guard) -> GuardTables:
 def code(tables, written, entry, upcoming=None) -> str:
     ids = torch.tensor([written], dtype=torch.long)
     after = None if upcoming is None else torch.tensor([upcoming])
-    return REASONS[int(blocked(tables, HANDMADE, ids, torch.tensor([entry]), after))]
+    found = int(blocked(tables, HANDMADE, ids, torch.tensor([entry]), after))
+    if entry >= 0:
+        assert GuardReader(tables).code(ids[0].numpy(), entry, upcoming) == found
+    return REASONS[found]
 
 
 def test_reasons_begin_with_none():

@@ -23,6 +23,7 @@ from toy import (
 from evenhand.attributes import load_attribute
 from evenhand.errors import BadInputError
 from evenhand.mitigate.ala.ala import Ala
+from evenhand.mitigate.ala.guards import GuardTables
 from evenhand.mitigate.ala.picture.given import GivenSignal
 from evenhand.mitigate.ala.processor import AlaLogitsProcessor
 from evenhand.mitigate.ala.rules import AlignRule, NearestRule, NeutralRule, PaperRule
@@ -176,17 +177,23 @@ def test_a_word_of_several_pieces_is_steered_at_its_last_piece(weights, tokenize
 
 def test_what_is_foreseen_holds_for_one_step_and_every_attribute(weights, tokenizer, monkeypatch):
     heard: list[object] = []
-    monkeypatch.setattr(
-        "evenhand.mitigate.ala.processor.blocked",
-        lambda tables, weights, written, entry, upcoming: heard.append(upcoming) or torch.zeros(1, dtype=torch.long),
-    )
+
+    class Listen:
+        def __init__(self, tables):
+            pass
+
+        def code(self, written, entry, upcoming):
+            heard.append(upcoming)
+            return 0
+
+    monkeypatch.setattr("evenhand.mitigate.ala.planned.GuardReader", Listen)
     made = [AlaLogitsProcessor(weights, WordScorer(), NeutralRule(), None, openers(1), tokenizer) for _ in range(2)]
     for one in made:
-        one._guards = object()
+        one._guards = object.__new__(GuardTables)
     both = SeveralProcessor(made, budget=None, decoding="sampling")
     both.foresee(torch.tensor([A]))
     both(NO_TEXT, logits(MAN))
-    assert [upcoming.tolist() for upcoming in heard] == [[A]]  # person is no word of the second's
+    assert heard == [A]  # person is no word of the second's
     heard.clear()
     made[1](NO_TEXT, logits(MAN))
     assert heard == [None]  # what was foreseen is used up, in the second too

@@ -36,7 +36,7 @@ from evenhand.records import Attribute, Guard
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["REASONS", "GuardTables", "blocked", "exempt_groups", "guard_tables"]
+__all__ = ["REASONS", "GuardReader", "GuardTables", "blocked", "exempt_groups", "guard_tables"]
 
 REASONS = ("", "sense not known", "other sense", "name", "other word", "quoted")
 """Why a word is left alone, by code; where several hold, the last one is given."""
@@ -114,6 +114,43 @@ def blocked(
         return tables.unseen[drafted_entry, open_quote, state]
     code = tables.before[drafted_entry, open_quote, state]
     return torch.maximum(code, tables.after[drafted_entry, tables.classes.take(upcoming.clamp(max=last)).long()])
+
+
+class GuardReader:
+    """``blocked`` for one row at a time, in Python's numbers: what a step on CPU asks of its few rows.
+
+    Args:
+        tables: On CPU.
+    """
+
+    def __init__(self, tables: GuardTables) -> None:
+        self._symbols, self._follow, self._classes, self._before, self._unseen, self._after = (
+            getattr(tables, name).numpy() for name in ("symbols", "follow", "classes", "before", "unseen", "after")
+        )
+        self._window = tables.places.shape[1]
+        self._pieces_before = (-1 - tables.places[:, -1]).tolist()
+        self._outside = int(self._symbols[-1])
+
+    def code(self, written: Int[ndarray, " written"], entry: int, upcoming: int | None) -> int:
+        """Why the drafted word is left alone; see ``blocked``, of whose arguments these are one row.
+
+        Args:
+            written: Vocabulary ids.
+            entry: Not -1.
+            upcoming: None where no row knows.
+        """
+        pieces = self._symbols.take(written, mode="clip")
+        open_quote = int(np.add.reduce(pieces)) & 1
+        end = max(len(pieces) - self._pieces_before[entry], 0)
+        near = pieces[max(end - self._window, 0) : end].tolist()
+        near = [self._outside] * (self._window - len(near)) + near
+        state = near[0] >> 1
+        for symbol in near[1:]:
+            state = self._follow[state, symbol >> 1]
+        if upcoming is None:
+            return int(self._unseen[entry, open_quote, state])
+        kind = self._classes[min(upcoming, len(self._classes) - 1)]
+        return max(int(self._before[entry, open_quote, state]), int(self._after[entry, kind]))
 
 
 def exempt_groups(asked: Sequence[str], attribute: Attribute) -> Bool[Tensor, "rows groups"]:

@@ -21,12 +21,14 @@ from evenhand.errors import BadInputError, TokenizerMismatchError
 from evenhand.mitigate.ala.claims import Claims
 from evenhand.mitigate.ala.gating import Gating, gating_entries
 from evenhand.mitigate.ala.guards import GuardTables, blocked
-from evenhand.mitigate.ala.kernel import Gate, add_nats, hand_over, open_gate, shift_logits
-from evenhand.mitigate.ala.plan import Plan, moves_of, plan_of
+from evenhand.mitigate.ala.kernel import Gate, add_nats, open_gate, shift_logits
+from evenhand.mitigate.ala.plan import plan_of
+from evenhand.mitigate.ala.planned import Drafts, OnDevice, Planned, RowByRow
 from evenhand.mitigate.ala.proximal import divergence_of_scores
 from evenhand.mitigate.ala.rows import Rows
 from evenhand.mitigate.ala.rules import Rule
 from evenhand.mitigate.ala.signals import PictureSignal, TextScorer
+from evenhand.mitigate.ala.states import States
 from evenhand.mitigate.ala.step import Step
 from evenhand.mitigate.ala.trace import TracedStep, edits_of
 from evenhand.mitigate.ala.weights import TokenWeights
@@ -92,7 +94,6 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._gating, self._in_place, self._decoding = gating or Gating(), in_place, decoding
         self._rows = Rows(owners, pictures=len(pictures))
         self._claims = Claims(signal if rule.reads_claim else None, pictures, weights.groups, needed=rule.needs_claim)
-        self._inside = torch.zeros(len(self._rows.owners), dtype=torch.long)
         self._place = torch.arange(len(self._rows.owners))
         self._exempt = exempt if exempt is not None and bool(exempt.any()) else None
         self._entry = gating_entries(weights, rule)
@@ -104,12 +105,13 @@ class AlaLogitsProcessor(LogitsProcessor):
             )
         self._gate_ids = weights.token_ids[self._gate_columns]
         self._gate_entry = self._entry[:, self._gate_columns]
-        self._inner = frozenset((weights.keys & 0xFFFFFFFF).tolist())
+        self._states = States(weights)
         self._plan = plan_of(rule, weights, self._text.by_token) if decoding == "greedy" else None
         if self._plan is not None and self._plan.moves is not None:
             self._text.by_token, self._entry = None, self._gate_entry  # the plan holds what they say
         self._lead = 0.0 if decoding == "greedy" else log(len(self._gate_ids) / self._gating.mass_kept)
         self._hidden = hidden
+        self._planned: Planned | None = None
         self._upcoming: Tensor | None = None
         self._prompt: Tensor | None = None
         self._steps: list[TracedStep] = []
@@ -132,8 +134,8 @@ class AlaLogitsProcessor(LogitsProcessor):
         on_cpu = scores.device.type == "cpu"
         if on_cpu and not bool(gate.opened.any()):
             return scores
-        if self._plan is not None:
-            return self._by_plan(self._plan, written, scores, gate, upcoming)
+        if self._planned is not None:
+            return self._by_plan(self._planned, written, scores, gate, upcoming)
         if on_cpu:
             self._ask(gate.opened)
         return self._by_rule(written, scores, gate, upcoming)
@@ -143,51 +145,39 @@ class AlaLogitsProcessor(LogitsProcessor):
         if self._claims.outstanding:
             self._claims.ask({self._rows.owners[row] for row in rows.nonzero()[:, 0].tolist()})
 
-    def _by_plan(self, plan: Plan, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None) -> Tensor:
+    def _by_plan(
+        self, planned: Planned, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None
+    ) -> Tensor:
         """A greedy step of a rule that replaces: what it does was worked out beforehand."""
-        best = gate.scores.argmax(dim=1)
-        drafted, state = self._gate_ids[best], self._state(written)
-        entry = torch.where(gate.opened, self._gate_entry[state, best].long(), -1)
+        place = gate.scores.argmax(dim=1)
+        state = self._states.of(written)
+        entry = torch.where(gate.opened, self._gate_entry[state, place].long(), -1)
         if self._locked is not None:
             entry = torch.where(self._locked, -1, entry)
         if self._exempt is not None:
-            group = self._weights.group[state, self._gate_columns[best]]
+            group = self._weights.group[state, self._gate_columns[place]]
             entry = self._not_exempt(entry[:, None], group[:, None])[:, 0]
-        if scores.device.type == "cpu" and self._claims.outstanding:
-            self._ask(entry >= 0)
-        code = None if self._guards is None else blocked(self._guards, self._weights, written, entry, upcoming)
-        acting = self._rows.only_owned(entry if code is None else torch.where(code == 0, entry, -1))
-        aim = self._rows.of(self._claims.aim)
-        if plan.moves is not None and plan.shares is not None:
-            carried, at, moves = plan.shares, entry, plan.moves[acting, aim]
-        else:
-            shares = self._shares(written, state, self._gate_columns[best][:, None])
-            fall = plan.rule.fall(shares, self._rows.of(self._claims.wanted), self._rows.of(self._claims.made))[:, 0]
-            carried, at, moves = shares[:, 0], self._place, moves_of(fall * plan.possible[acting, aim])
-        targets = plan.targets[acting, aim]
-        stand_in = scores.gather(1, targets).float()
-        if targets.shape[1] > 1:
-            likeliest = stand_in.argmax(dim=1, keepdim=True)
-            targets, stand_in = targets.gather(1, likeliest), stand_in.gather(1, likeliest)
-        shift = hand_over(gate.best[:, 0].float(), stand_in[:, 0], moves)
-        token_ids = torch.stack([drafted, targets[:, 0]], dim=1)
+        if scores.device.type == "cpu" and not bool((entry >= 0).any()):
+            return scores
+        drafted = self._gate_ids[place]
+        done = planned.step(Drafts(written, scores, drafted, entry, gate.best[:, 0], upcoming))
         self._acted = True
         self._steps.append(
             TracedStep(
                 written=written,
                 entry=entry,
-                code=code,
+                code=done.code,
                 drafted=drafted,
-                carried=carried,
-                at=at,
+                carried=done.carried,
+                at=done.at,
                 s=self._rows.of(self._claims.s),
                 claimed=self._rows.of(self._claims.made),
-                token_ids=token_ids,
-                shift=shift,
-                kl=self._spent(token_ids, shift, scores) if self._gating.measure_kl else None,
+                token_ids=done.token_ids,
+                shift=done.shift,
+                kl=self._spent(done.token_ids, done.shift, scores) if self._gating.measure_kl else None,
             )
         )
-        return add_nats(scores, token_ids, shift, in_place=self._in_place)
+        return add_nats(scores, done.token_ids, done.shift, in_place=self._in_place)
 
     def _by_rule(self, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None) -> Tensor:
         """Any step: the rule looks at it as a whole."""
@@ -304,13 +294,20 @@ class AlaLogitsProcessor(LogitsProcessor):
                 "make weights for this model's tokenizer."
             )
         device = scores.device
-        if device.type == "cpu":
-            return
+        if device.type != "cpu":
+            self._move(device)
+        if self._plan is not None:
+            given = (self._weights, self._text, self._guards, self._rows, self._claims, self._hidden)
+            self._planned = (RowByRow if device.type == "cpu" else OnDevice)(self._plan, *given)
+
+    def _move(self, device: torch.device) -> None:
+        """Ask for every claim, so that no later step has to wait, and move the tables to a device."""
         self._claims.ask(set(range(len(self._claims.said))))
         self._claims.to(device)
         self._weights = self._weights.to(device)
         self._rows.to(device)
-        self._entry, self._place, self._inside = (t.to(device) for t in (self._entry, self._place, self._inside))
+        self._states.to(device)
+        self._entry, self._place = self._entry.to(device), self._place.to(device)
         self._gate_columns, self._gate_ids = self._gate_columns.to(device), self._gate_ids.to(device)
         self._gate_entry = self._gate_entry.to(device)
         if self._plan is not None:
@@ -326,7 +323,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         """The step as the rule sees it, and the rows whose gate is open."""
         weights = self._weights
         listed = scores.index_select(1, weights.token_ids).float()
-        state = self._state(written)
+        state = self._states.of(written)
         if self._decoding == "greedy":
             columns = self._gate_columns[gate.scores.argmax(dim=1, keepdim=True)]
         else:
@@ -350,12 +347,6 @@ class AlaLogitsProcessor(LogitsProcessor):
             log_z=scores.float().logsumexp(dim=1) if self._needs_log_z else None,
         )
         return step, self._opened(step, written, gate)
-
-    def _state(self, written: Tensor) -> Int[Tensor, " rows"]:
-        """The weights' state of each row; on CPU most texts are seen at one look not to be inside a listed word."""
-        if written.device.type == "cpu" and written.shape[1] and self._inner.isdisjoint(written[:, -1].tolist()):
-            return self._inside
-        return self._weights.states(written)
 
     def _not_exempt(self, entry: Tensor, group: Tensor) -> Tensor:
         """The entries without the words of a group that the user named."""

@@ -58,6 +58,24 @@ def test_rows_and_candidates_in_any_order(tokenizer: PreTrainedTokenizerFast):
     assert torch.allclose(state.shares(ids[2:3], candidates[2:3].flip(1)).flip(1), whole[2:3], atol=1e-6)
 
 
+@pytest.mark.parametrize("decay", [1.0, 0.8])
+@pytest.mark.parametrize("kept", [4096, 5])
+def test_one_candidate_a_row_is_read_token_by_token(tokenizer: PreTrainedTokenizerFast, monkeypatch, decay, kept):
+    # The way of a step on CPU, rows in any order, some left out for some steps, against all ids at once.
+    monkeypatch.setattr("evenhand.mitigate.ala.text.additive._KEPT", kept)
+    state = scorer(decay=decay).start(weights_for(tokenizer_hash(tokenizer)), tokenizer)
+    random = torch.Generator().manual_seed(0)
+    words = torch.tensor(tokenizer.encode("man, woman hero his café policewoman", add_special_tokens=False))
+    pool = torch.cat([torch.arange(len(tokenizer)), words.repeat(50)])
+    ids = pool[torch.randint(len(pool), (9, 14), generator=random)]
+    for length in range(13):
+        rows = torch.randperm(9, generator=random)[: 1 + length % 9]
+        written, candidates = ids[rows, :length], ids[rows, length : length + 2]
+        assert torch.allclose(
+            state.shares(written, candidates[:, :1]), state.shares(written, candidates)[:, :1], atol=1e-6
+        )
+
+
 def test_decay_by_hand():
     # WordPiece-free: one token per word. " man" three tokens old, " his" two: L0 = 0.3 + 0.125 * 2 + 0.25 * 1.5.
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from evenhand.mitigate.ala.text.running import WordReader, hash_word
+from evenhand.mitigate.ala.text.running import TokenByToken, WordReader, hash_word
 from evenhand.mitigate.ala.text.spelling import spelled, words_of
 from evenhand.models.decode import text_of
 
@@ -62,6 +62,29 @@ def test_adding_a_token_is_reading_it(tokenizer: PreTrainedTokenizerFast):
         for column in range(5):
             longer = torch.cat([ids, candidates[:, column : column + 1]], dim=1)
             assert torch.equal(added[:, column], total(reader, longer))
+
+
+def test_token_by_token_is_all_at_once(tokenizer: PreTrainedTokenizerFast):
+    reader = WordReader.of(spelled(tokenizer), WORDS, 2)
+    by_token = TokenByToken(reader)
+    parts = torch.tensor(
+        tokenizer.encode("man, woman hero-heroine his café's policewoman s a.", add_special_tokens=False)
+    )
+    random = torch.Generator().manual_seed(3)
+    pool = torch.cat([torch.arange(reader.letters.numel() + 3), parts.repeat(40)])  # ids beyond the vocabulary too
+    ids = pool[torch.randint(len(pool), (60, 9), generator=random)]
+    given = 0
+    for row in ids.tolist():
+        text = by_token.start
+        for length, token in enumerate(row):
+            before = torch.tensor([row[:length]], dtype=torch.long)
+            read = reader.read(before)
+            assert text.open == int(read.open) % 2**64
+            assert list(text.total) == reader.given(before, read).sum(dim=1)[0].tolist()
+            assert list(by_token.add(text.open, token)) == reader.add(read.open, torch.tensor([[token]]))[0, 0].tolist()
+            text = by_token.read(text, token)
+            given += any(text.total)
+    assert given > 50
 
 
 def test_a_character_in_two_tokens_stays_in_its_word(tokenizer: PreTrainedTokenizerFast):

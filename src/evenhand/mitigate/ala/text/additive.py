@@ -19,7 +19,7 @@ from torch import Tensor
 from evenhand.errors import ArtefactError, BadInputError
 from evenhand.mitigate.ala.calibration import FitReport
 from evenhand.mitigate.ala.text.artefact import ScorerRecord, check_start, read_folder, settings_of, take
-from evenhand.mitigate.ala.text.running import WordReader
+from evenhand.mitigate.ala.text.running import Reading, TokenByToken, WordReader
 from evenhand.mitigate.ala.text.spelling import spelled, words_of
 from evenhand.mitigate.ala.weights import TokenWeights
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["AdditiveScorer", "fit_additive"]
+
+_KEPT = 4096
+"""Texts whose reading is remembered; then it begins anew."""
 
 
 class AdditiveScorer:
@@ -69,7 +72,7 @@ class AdditiveScorer:
         self.record, self._words, self._weights, self._bias = record, tuple(words), weights.float(), bias.float()
         self._decay = decay
         self.settings: Mapping[str, object] = {**settings_of(record, self.tensors()), "decay": decay}
-        self._readers: dict[str, WordReader] = {}
+        self._readers: dict[str, tuple[WordReader, TokenByToken]] = {}
 
     @classmethod
     def from_tensors(cls, record: ScorerRecord, tensors: Mapping[str, Tensor]) -> "AdditiveScorer":
@@ -135,9 +138,12 @@ class AdditiveScorer:
         check_start(self.record, weights)
         if weights.tokenizer not in self._readers:
             given = dict(zip(self._words, self._weights.tolist(), strict=True))
-            self._readers[weights.tokenizer] = WordReader.of(spelled(tokenizer), given, len(self.record.groups))
+            reader = WordReader.of(spelled(tokenizer), given, len(self.record.groups))
+            self._readers[weights.tokenizer] = reader, TokenByToken(reader)
+        reader, by_token = self._readers[weights.tokenizer]
         return AdditiveState(
-            self._readers[weights.tokenizer].to(weights.token_ids.device),
+            reader.to(weights.token_ids.device),
+            by_token,
             self._bias.to(weights.token_ids.device),
             temperature=self.record.temperature,
             decay=self._decay,
@@ -145,17 +151,27 @@ class AdditiveScorer:
 
 
 class AdditiveState:
-    """An ``AdditiveScorer`` at work on one batch; it keeps nothing between calls.
+    """An ``AdditiveScorer`` at work on one batch.
 
-    A call reads the ids once, with a few elementwise operations. Checking that a kept sum still fits its row would
-    read them too, so nothing is gained by keeping one.
+    A device reads the ids once a call, with elementwise operations that never wait. On CPU a text is read token by
+    token, and what was read is found again by the text's ids: rows may be reordered, or be left out for some steps.
 
     Attributes:
         by_token: None: a share depends on the whole text.
     """
 
-    def __init__(self, reader: WordReader, bias: Float[Tensor, " groups"], *, temperature: float, decay: float) -> None:
-        self._reader, self._bias, self._temperature, self._decay = reader, bias, temperature, decay
+    def __init__(
+        self,
+        reader: WordReader,
+        by_token: TokenByToken,
+        bias: Float[Tensor, " groups"],
+        *,
+        temperature: float,
+        decay: float,
+    ) -> None:
+        self._reader, self._by_token, self._temperature, self._decay = reader, by_token, temperature, decay
+        self._bias, self._biases = bias, bias.tolist()
+        self._texts: dict[bytes, Reading] = {}
         self.by_token: Float[Tensor, "states tokens groups"] | None = None
 
     def shares(
@@ -165,13 +181,46 @@ class AdditiveState:
         hidden: Float[Tensor, "rows hidden"] | None = None,  # noqa: ARG002
     ) -> Float[Tensor, "rows candidates groups"]:
         """Each group's share once each candidate is added; see ``TextState``."""
+        if written.device.type == "cpu" and candidates.shape[1] == 1:
+            logits = self._row_by_row(written.to(torch.int64).numpy(), candidates[:, 0].tolist())
+        else:
+            logits = self._at_once(written, candidates)
+        return torch.softmax(logits / self._temperature, dim=-1)
+
+    def _at_once(
+        self, written: Int[Tensor, "rows written"], candidates: Int[Tensor, "rows candidates"]
+    ) -> Float[Tensor, "rows candidates groups"]:
         read = self._reader.read(written)
         earlier = self._reader.given(written, read)
         if self._decay < 1:
             age = torch.arange(written.shape[1], 0, -1, device=written.device, dtype=earlier.dtype)
             earlier = earlier * (self._decay**age)[:, None]
-        logits = self._bias + earlier.sum(dim=1)[:, None] + self._reader.add(read.open, candidates)
-        return torch.softmax(logits / self._temperature, dim=-1)
+        return self._bias + earlier.sum(dim=1)[:, None] + self._reader.add(read.open, candidates)
+
+    def _row_by_row(
+        self, written: Int[np.ndarray, "rows written"], candidates: Sequence[int]
+    ) -> Float[Tensor, "rows 1 groups"]:
+        logits = []
+        for row, candidate in zip(written, candidates, strict=True):
+            text = self._read(row)
+            added = self._by_token.add(text.open, candidate)
+            logits.append([[b + t + a for b, t, a in zip(self._biases, text.total, added, strict=True)]])
+        return torch.tensor(logits, dtype=torch.float32)
+
+    def _read(self, row: Int[np.ndarray, " written"]) -> Reading:
+        """The text of a row, from the longest beginning of it that was read before."""
+        raw, size = row.tobytes(), row.itemsize
+        known = len(row)
+        while known and raw[: known * size] not in self._texts:
+            known -= 1
+        text = self._texts[raw[: known * size]] if known else self._by_token.start
+        if known < len(row):
+            for token in row[known:].tolist():
+                text = self._by_token.read(text, token, decay=self._decay)
+            if len(self._texts) >= _KEPT:
+                self._texts.clear()
+            self._texts[raw] = text
+        return text
 
 
 def fit_additive(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from evenhand.errors import BadInputError
 from evenhand.mitigate.ala.calibration import FitReport
+from evenhand.mitigate.ala.states import States
 from evenhand.mitigate.ala.text.artefact import ScorerRecord, check_start, read_folder, settings_of, take
 from evenhand.mitigate.ala.text.lexicon import listed_log_odds
 from evenhand.mitigate.ala.weights import TokenWeights
@@ -121,7 +122,8 @@ class ProbeState:
         *,
         log_odds: float,
     ) -> None:
-        self._weights, self._weight, self._bias = weights, weight, bias
+        self._token_ids, self._states = weights.token_ids, States(weights)
+        self._weight, self._bias = weight.T.contiguous(), bias
         self._listed = listed_log_odds(weights, log_odds)
         self.by_token: Float[Tensor, "states tokens groups"] | None = None
 
@@ -136,18 +138,18 @@ class ProbeState:
         Raises:
             BadInputError: ``hidden`` is absent or of another width.
         """
-        width = self._weight.shape[1]
+        width = self._weight.shape[0]
         if hidden is None or hidden.shape[1] != width:
             got = "none" if hidden is None else f"width {hidden.shape[1]}"
             raise BadInputError(
                 f"the probe reads the language model's last hidden state, width {width}; got {got}. Start the hook "
                 "with hidden=, from the model the probe was fitted on, or use another text scorer."
             )
-        logits = hidden.float() @ self._weight.T + self._bias
-        ids = self._weights.token_ids
+        logits = torch.addmm(self._bias, hidden.float(), self._weight)
+        ids = self._token_ids
         place = torch.searchsorted(ids, candidates.contiguous()).clamp(max=ids.numel() - 1)
         listed = (ids[place] == candidates)[..., None]
-        state = self._weights.states(written)[:, None].expand_as(candidates)
+        state = self._states.of(written)[:, None]
         return torch.softmax(logits[:, None] + self._listed[state, place] * listed, dim=-1)
 
 
