@@ -206,7 +206,7 @@ class Watched:
         after_it = torch.tensor([upcoming[0] if upcoming else self.tokenizer.eos_token_id])
         tables = self.tables[attribute]
         code = int(blocked(tables, weights, written, entry, after_it if foreseen else None))
-        assert GuardReader(tables).code(written[0].numpy(), int(entry), int(after_it) if foreseen else None) == code
+        assert GuardReader(tables).code(written[0].tolist(), int(entry), int(after_it) if foreseen else None) == code
         return REASONS[code]
 
 
@@ -325,7 +325,7 @@ def code(tables, written, entry, upcoming=None) -> str:
     after = None if upcoming is None else torch.tensor([upcoming])
     found = int(blocked(tables, HANDMADE, ids, torch.tensor([entry]), after))
     if entry >= 0:
-        assert GuardReader(tables).code(ids[0].numpy(), entry, upcoming) == found
+        assert GuardReader(tables).code(ids[0].tolist(), entry, upcoming) == found
     return REASONS[found]
 
 

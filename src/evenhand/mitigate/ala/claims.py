@@ -28,6 +28,7 @@ class Claims:
         wanted: The claimed group's index; 0 where nothing is claimed.
         made: Whether a group was claimed; a target of exactly 0 claims neither of two.
         aim: The claimed group's index, or the number of groups where none is claimed.
+        aims: The same, as a list.
         may_act: Whether its rows may be moved.
         outstanding: Whether some picture was not asked yet.
     """
@@ -45,7 +46,8 @@ class Claims:
         self.s = torch.zeros(len(pictures))
         self.wanted = torch.zeros(len(pictures), dtype=torch.long)
         self.made = torch.zeros(len(pictures), dtype=torch.bool)
-        self.aim = torch.full((len(pictures),), len(groups))
+        self.aims = [len(groups)] * len(pictures)
+        self.aim = torch.tensor(self.aims)
         self.may_act = torch.ones(len(pictures), dtype=torch.bool)
         self.outstanding = signal is not None
 
@@ -86,7 +88,8 @@ class Claims:
         self.may_act[i] = group is not None or (two and claim.s is not None) or not self._needed
         self.s[i] = 0.0 if group is None else claim.s or 0.0
         self.wanted[i] = group or 0
-        self.aim[i] = len(self._groups) if group is None else group
+        self.aims[i] = len(self._groups) if group is None else group
+        self.aim[i] = self.aims[i]
 
     def _group(self, claim: Claim) -> int | None:
         """The index of the claimed group; None where none is claimed, or two alike."""

@@ -127,11 +127,12 @@ class GuardReader:
         self._symbols, self._follow, self._classes, self._before, self._unseen, self._after = (
             getattr(tables, name).numpy() for name in ("symbols", "follow", "classes", "before", "unseen", "after")
         )
-        self._window = tables.places.shape[1]
+        self._window, self._last = tables.places.shape[1], len(self._symbols) - 1
         self._pieces_before = (-1 - tables.places[:, -1]).tolist()
-        self._outside = int(self._symbols[-1])
+        self._quotes = frozenset((self._symbols[:-1] & 1).nonzero()[0].tolist())
+        self._anywhere = (self._unseen[:, 0] == 0).all(axis=1).tolist()
 
-    def code(self, written: Int[ndarray, " written"], entry: int, upcoming: int | None) -> int:
+    def code(self, written: Sequence[int], entry: int, upcoming: int | None) -> int:
         """Why the drafted word is left alone; see ``blocked``, of whose arguments these are one row.
 
         Args:
@@ -139,18 +140,23 @@ class GuardReader:
             entry: Not -1.
             upcoming: None where no row knows.
         """
-        pieces = self._symbols.take(written, mode="clip")
-        open_quote = int(np.add.reduce(pieces)) & 1
-        end = max(len(pieces) - self._pieces_before[entry], 0)
-        near = pieces[max(end - self._window, 0) : end].tolist()
-        near = [self._outside] * (self._window - len(near)) + near
-        state = near[0] >> 1
-        for symbol in near[1:]:
-            state = self._follow[state, symbol >> 1]
+        open_quote = 0 if self._quotes.isdisjoint(written) else sum(token in self._quotes for token in written) & 1
+        # Most words are free after any others, as long as no quotation is open.
+        state = 0 if self._anywhere[entry] and not open_quote else self._state(written, entry)
         if upcoming is None:
             return int(self._unseen[entry, open_quote, state])
-        kind = self._classes[min(upcoming, len(self._classes) - 1)]
+        kind = self._classes[min(upcoming, self._last)]
         return max(int(self._before[entry, open_quote, state]), int(self._after[entry, kind]))
+
+    def _state(self, written: Sequence[int], entry: int) -> int:
+        """The automaton's, after the last symbols before the word."""
+        end = max(len(written) - self._pieces_before[entry], 0)
+        near = [min(token, self._last) for token in written[max(end - self._window, 0) : end]]
+        symbols = [int(self._symbols[token]) >> 1 for token in [self._last] * (self._window - len(near)) + near]
+        state = symbols[0]
+        for symbol in symbols[1:]:
+            state = int(self._follow[state, symbol])
+        return state
 
 
 def exempt_groups(asked: Sequence[str], attribute: Attribute) -> Bool[Tensor, "rows groups"]:

@@ -26,6 +26,7 @@ class Plan:
         rule: Says by how much a word falls, where that depends on the text.
         targets: Vocabulary ids of the tokens that may take a word's place; the likeliest does.
         possible: 1 where there is any, else 0.
+        group: Index of the group a word carries; 0 for none.
         moves: Nats to add to the drafted word (-0.0 for none), and the log of the share of its probability that
             moves; None where they depend on the text.
         shares: What the text carries with the word; None where it depends on the text.
@@ -34,13 +35,15 @@ class Plan:
     rule: ReplacingRule
     targets: Int[Tensor, "entries aims forms"]
     possible: Float[Tensor, "entries aims"]
+    group: Int[Tensor, " entries"]
     moves: Float[Tensor, "entries aims 2"] | None
     shares: Float[Tensor, "entries groups"] | None
 
     def to(self, device: torch.device) -> "Plan":
         """The same tables on a device."""
+        targets, possible, group = self.targets.to(device), self.possible.to(device), self.group.to(device)
         moves, shares = (None if table is None else table.to(device) for table in (self.moves, self.shares))
-        return Plan(self.rule, self.targets.to(device), self.possible.to(device), moves, shares)
+        return Plan(self.rule, targets, possible, group, moves, shares)
 
 
 def moves_of(fall: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows 2"]:
@@ -56,16 +59,18 @@ def plan_of(rule: Rule, weights: TokenWeights, by_token: Float[Tensor, "states t
     aims = torch.arange(groups + 1).repeat(entries)
     wanted, claimed = aims.clamp(max=groups - 1), aims < groups
     entry = torch.arange(entries).repeat_interleave(groups + 1)[:, None]
-    columns = rule.targets(weights, entry, _groups(weights)[entry], wanted, claimed)[:, 0]
+    group = _groups(weights)
+    columns = rule.targets(weights, entry, group[entry], wanted, claimed)[:, 0]
     some = columns.amax(dim=1, keepdim=True)  # -1 stands for none; any real one may fill its place
     targets = weights.token_ids[torch.where(columns >= 0, columns, some.clamp(min=0))]
     targets = _with_none(targets.reshape(entries, groups + 1, -1))
     possible = _with_none((some >= 0).float().reshape(entries, groups + 1))
-    shares = _shares(weights, by_token)
+    shares, group = _shares(weights, by_token), _with_none(group.clamp(min=0))
     if shares is None:
-        return Plan(rule, targets, possible, None, None)
+        return Plan(rule, targets, possible, group, None, None)
     fall = rule.fall(shares[entry], wanted, claimed).reshape(entries, groups + 1)
-    return Plan(rule, targets, possible, moves_of(_with_none(fall) * possible), _with_none(shares) + _even(shares))
+    moves = moves_of(_with_none(fall) * possible)
+    return Plan(rule, targets, possible, group, moves, _with_none(shares) + _even(shares))
 
 
 def _groups(weights: TokenWeights) -> Int[Tensor, " entries"]:

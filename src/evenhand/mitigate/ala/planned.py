@@ -1,56 +1,89 @@
-"""A planned greedy step. In: a batch's drafted words, what is written. Out: nats for each row's word and its stand-in.
+"""A planned greedy step. In: a batch's scores, what is written. Out: nats for each row's word and for its stand-in.
 
 Twice: ``OnDevice`` in tensor operations alone, so that a device is never waited for, and ``RowByRow`` in Python's
-numbers, for CPU. A step of a batch moves two numbers a row; fifty tensor operations on those cost several times what
-the numbers themselves do.
+numbers, for CPU. A step moves two numbers a row; fifty tensor operations on those cost several times what the numbers
+themselves do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import exp, expm1, inf, log, log1p
+from dataclasses import dataclass
+from math import expm1, inf, log
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from evenhand.mitigate.ala.claims import Claims
 from evenhand.mitigate.ala.guards import GuardReader, GuardTables, blocked
-from evenhand.mitigate.ala.kernel import BANNED, hand_over
+from evenhand.mitigate.ala.kernel import BANNED, Gate, hand_over
+from evenhand.mitigate.ala.numbers import log_sum
 from evenhand.mitigate.ala.plan import Plan, moves_of
 from evenhand.mitigate.ala.rows import Rows
-from evenhand.mitigate.ala.signals import TextState
+from evenhand.mitigate.ala.signals import RowState, TextState
+from evenhand.mitigate.ala.states import States
 from evenhand.mitigate.ala.weights import TokenWeights
 
-__all__ = ["Drafts", "OnDevice", "Planned", "PlannedStep", "RowByRow"]
+__all__ = ["Batch", "Drafts", "OnDevice", "Planned", "PlannedStep", "RowByRow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What stays the same from step to step.
+
+    Attributes:
+        plan: What the rule does.
+        weights: The plan's.
+        states: Theirs.
+        gate_ids: Vocabulary ids of the gating tokens.
+        gate_entry: Their entries, -1 where they carry nothing.
+        text: Says what a text carries, where the plan does not.
+        guards: When a word is left alone; None for never.
+        exempt: Per picture and group, whether the user named the group; None for none.
+        rows: Which picture each row belongs to.
+        claims: What the pictures show.
+        hidden: Gives the language model's last hidden state of the step.
+    """
+
+    plan: Plan
+    weights: TokenWeights
+    states: States
+    gate_ids: Int[Tensor, " gates"]
+    gate_entry: Int[Tensor, "states gates"]
+    text: TextState
+    guards: GuardTables | None
+    exempt: Bool[Tensor, "pictures groups"] | None
+    rows: Rows
+    claims: Claims
+    hidden: Callable[[], Tensor] | None
 
 
 class Drafts(NamedTuple):
-    """One greedy step, as far as it was looked at.
+    """One greedy step.
 
     Attributes:
         written: The ids so far.
         scores: Of the whole vocabulary, nats.
-        drafted: Ids of the listed tokens in front.
-        entry: Their entries, -1 in rows to leave alone.
-        best: Their scores, nats; of any float dtype.
+        gate: Of the gating tokens.
+        locked: Rows to leave alone; None for none.
         upcoming: The ids that would follow, where the host knows them.
     """
 
     written: Int[Tensor, "rows written"]
     scores: Float[Tensor, "rows vocab"]
-    drafted: Int[Tensor, " rows"]
-    entry: Int[Tensor, " rows"]
-    best: Float[Tensor, " rows"]
+    gate: Gate
+    locked: Bool[Tensor, " rows"] | None
     upcoming: Int[Tensor, " rows"] | None
 
 
 class PlannedStep(NamedTuple):
-    """What a step does; see ``trace.TracedStep``."""
+    """What a step does; see ``trace.TracedStep``, of which these are attributes."""
 
-    code: Int[Tensor, " rows"] | None
+    entry: Int[Tensor, " rows"] | list[int]
+    code: Int[Tensor, " rows"] | list[int] | None
+    drafted: Int[Tensor, " rows"] | list[int]
     carried: Float[Tensor, "words groups"]
-    at: Int[Tensor, " rows"]
+    at: Int[Tensor, " rows"] | list[int]
     token_ids: Int[Tensor, "rows 2"]
     shift: Float[Tensor, "rows 2"]
 
@@ -59,158 +92,169 @@ class PlannedStep(NamedTuple):
 class Planned(Protocol):
     """Works out a planned step."""
 
-    def step(self, drafts: Drafts) -> PlannedStep:
-        """Nats for each row's drafted word and for the word that takes its place."""
+    def step(self, drafts: Drafts) -> PlannedStep | None:
+        """Nats for each row's drafted word and for the word that takes its place; None where no row is looked at."""
         ...
 
 
 class OnDevice:
-    """In tensor operations alone.
+    """In tensor operations alone; all pictures have been asked."""
 
-    Args:
-        plan: What the rule does.
-        weights: The plan's.
-        text: Says what a text carries, where the plan does not.
-        guards: When a word is left alone; None for never.
-        rows: Which picture each row belongs to.
-        claims: What the pictures show; asked beforehand.
-        hidden: Gives the language model's last hidden state of the step.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        weights: TokenWeights,
-        text: TextState,
-        guards: GuardTables | None,
-        rows: Rows,
-        claims: Claims,
-        hidden: Callable[[], Tensor] | None,
-    ) -> None:
-        self._plan, self._weights, self._text, self._guards = plan, weights, text, guards
-        self._rows, self._claims, self._hidden = rows, claims, hidden
-        self._place = torch.arange(len(rows.owners), device=weights.token_ids.device)
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._place = torch.arange(len(batch.rows.owners), device=batch.gate_ids.device)
 
     def step(self, drafts: Drafts) -> PlannedStep:
         """See ``Planned``."""
-        plan, entry, scores = self._plan, drafts.entry, drafts.scores
+        batch, plan, written, scores = self._batch, self._batch.plan, drafts.written, drafts.scores
+        rows, claims = batch.rows, batch.claims
+        best = drafts.gate.scores.argmax(dim=1)
+        drafted = batch.gate_ids[best]
+        entry = torch.where(drafts.gate.opened, batch.gate_entry[batch.states.of(written), best].long(), -1)
+        if drafts.locked is not None:
+            entry = torch.where(drafts.locked, -1, entry)
+        if batch.exempt is not None:
+            named = rows.of(batch.exempt).gather(1, plan.group[entry][:, None])[:, 0]
+            entry = torch.where(named, -1, entry)
         code = None
-        if self._guards is not None:
-            code = blocked(self._guards, self._weights, drafts.written, entry, drafts.upcoming)
-        acting = self._rows.only_owned(entry if code is None else torch.where(code == 0, entry, -1))
-        aim = self._rows.of(self._claims.aim)
+        if batch.guards is not None:
+            code = blocked(batch.guards, batch.weights, written, entry, drafts.upcoming)
+        acting = rows.only_owned(entry if code is None else torch.where(code == 0, entry, -1))
+        aim = rows.of(claims.aim)
         if plan.moves is not None and plan.shares is not None:
             carried, at, moves = plan.shares, entry, plan.moves[acting, aim]
         else:
-            hidden = None if self._hidden is None else self._hidden()
-            shares = self._text.shares(drafts.written, drafts.drafted[:, None], hidden)
-            fall = plan.rule.fall(shares, self._rows.of(self._claims.wanted), self._rows.of(self._claims.made))[:, 0]
+            hidden = None if batch.hidden is None else batch.hidden()
+            shares = batch.text.shares(written, drafted[:, None], hidden)
+            fall = plan.rule.fall(shares, rows.of(claims.wanted), rows.of(claims.made))[:, 0]
             carried, at, moves = shares[:, 0], self._place, moves_of(fall * plan.possible[acting, aim])
         targets = plan.targets[acting, aim]
         stand_in = scores.gather(1, targets).float()
         if targets.shape[1] > 1:
             likeliest = stand_in.argmax(dim=1, keepdim=True)
             targets, stand_in = targets.gather(1, likeliest), stand_in.gather(1, likeliest)
-        shift = hand_over(drafts.best.float(), stand_in[:, 0], moves)
-        return PlannedStep(code, carried, at, torch.stack([drafts.drafted, targets[:, 0]], dim=1), shift)
+        shift = hand_over(drafts.gate.best[:, 0].float(), stand_in[:, 0], moves)
+        token_ids = torch.stack([drafted, targets[:, 0]], dim=1)
+        return PlannedStep(entry, code, drafted, carried, at, token_ids, shift)
 
 
 class RowByRow:
-    """In Python's numbers, for CPU; asks the pictures of the rows whose word is listed. Arguments as ``OnDevice``."""
+    """In Python's numbers, for CPU; asks about the pictures of the rows whose word counts."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        weights: TokenWeights,
-        text: TextState,
-        guards: GuardTables | None,
-        rows: Rows,
-        claims: Claims,
-        hidden: Callable[[], Tensor] | None,
-    ) -> None:
-        self._plan, self._text, self._rows, self._claims, self._hidden = plan, text, rows, claims, hidden
-        self._guards, self._groups = None if guards is None else GuardReader(guards), weights.groups
+    def __init__(self, batch: Batch) -> None:
+        self._batch, plan = batch, batch.plan
+        self._guards = None if batch.guards is None else GuardReader(batch.guards)
+        self._gate_ids, self._gate_entry = batch.gate_ids.numpy(), batch.gate_entry.numpy()
         self._targets, self._possible = plan.targets.numpy(), plan.possible.numpy()
         self._planned = None if plan.moves is None else plan.moves.numpy()
+        self._text = batch.text if isinstance(batch.text, RowState) else None
 
-    def step(self, drafts: Drafts) -> PlannedStep:
+    def step(self, drafts: Drafts) -> PlannedStep | None:
         """See ``Planned``."""
-        entries: list[int] = drafts.entry.tolist()
+        best, written = drafts.gate.scores.argmax(dim=1).tolist(), drafts.written.tolist()
+        entries = self._entries(drafts, written, best)
         looked = [row for row, entry in enumerate(entries) if entry >= 0]
-        owners = self._rows.owners
-        if self._claims.outstanding:
-            self._claims.ask({owners[row] for row in looked})
-        codes = self._codes(drafts, entries, looked)
-        shown = self._claims.aim.tolist()
-        aims = [len(self._groups) if owner is None else shown[owner] for owner in owners]
-        carried, at, moves = self._moves(drafts, entries, aims, looked)
+        if not looked:
+            return None
+        claims, owners = self._batch.claims, self._batch.rows.owners
+        if claims.outstanding:
+            claims.ask({owners[row] for row in looked})
+        codes = self._codes(written, entries, looked, drafts.upcoming)
+        aims = [claims.aims[owner or 0] for owner in owners]
+        drafted = [int(self._gate_ids[place]) for place in best]
+        carried, at, moves = self._moves(written, drafted, entries, aims, looked)
         acting = [row for row in looked if moves[row][0] < 0 and not codes[row] and owners[row] is not None]
-        drafted = drafts.drafted.tolist()
         token_ids, shift = [[token, token] for token in drafted], [[-0.0, -0.0] for _ in drafted]
         if acting:
-            targets = self._targets[[entries[row] for row in acting], [aims[row] for row in acting]]
-            found = _scores_of(drafts.scores, acting, targets)
-            best = drafts.best.tolist()
-            for row, ids, stand_ins in zip(acting, targets.tolist(), found, strict=True):
+            targets = [self._targets[entries[row], aims[row]].tolist() for row in acting]
+            scores = drafts.gate.best[:, 0].tolist()
+            for row, ids, stand_ins in zip(acting, targets, _scores_of(drafts.scores, acting, targets), strict=True):
                 stand_in = max(stand_ins)
                 token_ids[row][1] = ids[stand_ins.index(stand_in)]
                 if stand_in > BANNED:
                     fall, moved = moves[row]
-                    shift[row] = [fall, _log_sum(stand_in, best[row] + moved) - stand_in]
+                    shift[row] = [fall, log_sum(stand_in, scores[row] + moved) - stand_in]
         return PlannedStep(
-            code=None if self._guards is None else torch.tensor(codes),
+            entry=entries,
+            code=None if self._guards is None else codes,
+            drafted=drafted,
             carried=carried,
             at=at,
             token_ids=torch.tensor(token_ids),
             shift=torch.tensor(shift, dtype=torch.float32),
         )
 
-    def _codes(self, drafts: Drafts, entries: Sequence[int], looked: Sequence[int]) -> list[int]:
+    def _entries(self, drafts: Drafts, written: Sequence[Sequence[int]], best: Sequence[int]) -> list[int]:
+        """The entry of each row's drafted word, -1 in rows to leave alone."""
+        batch = self._batch
+        opened, states = drafts.gate.opened.tolist(), batch.states.listed(written)
+        entries = [
+            int(self._gate_entry[state, place]) if open_ else -1
+            for open_, state, place in zip(opened, states, best, strict=True)
+        ]
+        if drafts.locked is not None:
+            entries = [-1 if locked else entry for entry, locked in zip(entries, drafts.locked.tolist(), strict=True)]
+        if batch.exempt is not None:
+            named, group = batch.rows.of(batch.exempt).tolist(), batch.plan.group.tolist()
+            entries = [-1 if entry >= 0 and named[row][group[entry]] else entry for row, entry in enumerate(entries)]
+        return entries
+
+    def _codes(
+        self,
+        written: Sequence[Sequence[int]],
+        entries: Sequence[int],
+        looked: Sequence[int],
+        upcoming: Int[Tensor, " rows"] | None,
+    ) -> list[int]:
         """Why words are left alone, 0 for no reason."""
         codes = [0] * len(entries)
         if self._guards is not None:
-            written = drafts.written.numpy()
-            upcoming = [None] * len(entries) if drafts.upcoming is None else drafts.upcoming.tolist()
+            follows = [None] * len(entries) if upcoming is None else upcoming.tolist()
             for row in looked:
-                codes[row] = self._guards.code(written[row], entries[row], upcoming[row])
+                codes[row] = self._guards.code(written[row], entries[row], follows[row])
         return codes
 
     def _moves(
-        self, drafts: Drafts, entries: Sequence[int], aims: Sequence[int], looked: Sequence[int]
-    ) -> tuple[Tensor, Tensor, Mapping[int, Sequence[float]]]:
+        self,
+        written: Sequence[Sequence[int]],
+        drafted: Sequence[int],
+        entries: Sequence[int],
+        aims: Sequence[int],
+        looked: Sequence[int],
+    ) -> tuple[Tensor, list[int], Mapping[int, Sequence[float]]]:
         """What texts carry, each row's place in it, and what ``kernel.hand_over`` takes for the rows looked at."""
-        plan = self._plan
+        batch, plan = self._batch, self._batch.plan
         if self._planned is not None and plan.shares is not None:
-            return plan.shares, drafts.entry, {row: self._planned[entries[row], aims[row]].tolist() for row in looked}
-        hidden = None if self._hidden is None else self._hidden()
-        written, tokens = drafts.written, drafts.drafted[:, None]
-        wanted, made = self._rows.of(self._claims.wanted), self._rows.of(self._claims.made)
-        if len(looked) < len(entries):
-            some = torch.tensor(looked)
-            written, tokens, wanted, made = written[some], tokens[some], wanted[some], made[some]
-            hidden = None if hidden is None else hidden[some]
-        shares = self._text.shares(written, tokens, hidden)
-        at = torch.full((len(entries),), -1)
-        at[looked] = torch.arange(len(looked))
-        falls = plan.rule.fall(shares, wanted, made)[:, 0].tolist()
-        moves = {}
-        for row, fall in zip(looked, falls, strict=True):
-            nats = fall * self._possible[entries[row], aims[row]].item()
-            moves[row] = (-nats, log(-expm1(-nats)) if nats > 0 else -inf)
-        return shares[:, 0], at, moves
+            return plan.shares, list(entries), {row: self._planned[entries[row], aims[row]].tolist() for row in looked}
+        hidden = None if batch.hidden is None else batch.hidden()
+        if hidden is not None and len(looked) < len(hidden):
+            hidden = hidden[looked]
+        shares = self._shares([written[row] for row in looked], [drafted[row] for row in looked], hidden)
+        groups, at, moves = len(batch.weights.groups), [-1] * len(entries), {}
+        for place, (row, carried) in enumerate(zip(looked, shares, strict=True)):
+            at[row], aim = place, aims[row]
+            fall = plan.rule.fall_of(carried, aim % groups, claimed=aim < groups) * float(
+                self._possible[entries[row], aim]
+            )
+            moves[row] = (-fall, log(-expm1(-fall)) if fall > 0 else -inf)
+        return torch.tensor(shares), at, moves
+
+    def _shares(
+        self, written: Sequence[Sequence[int]], drafted: Sequence[int], hidden: Tensor | None
+    ) -> list[list[float]]:
+        """What each text carries with its drafted word."""
+        if self._text is not None:
+            return self._text.shares_of(written, drafted, hidden)
+        ids = torch.tensor(written, dtype=torch.int64).reshape(len(written), -1)
+        shares: list[list[float]] = self._batch.text.shares(ids, torch.tensor(drafted)[:, None], hidden)[:, 0].tolist()
+        return shares
 
 
 def _scores_of(
-    scores: Float[Tensor, "rows vocab"], rows: Sequence[int], ids: Int[np.ndarray, "some forms"]
+    scores: Float[Tensor, "rows vocab"], rows: Sequence[int], ids: Sequence[Sequence[int]]
 ) -> list[list[float]]:
     """The scores of some tokens of some rows."""
-    places = torch.from_numpy(ids)
+    places = torch.tensor(ids)
     found = scores.gather(1, places) if len(rows) == len(scores) else scores[torch.tensor(rows)[:, None], places]
     listed: list[list[float]] = found.tolist()
     return listed
-
-
-def _log_sum(one: float, other: float) -> float:
-    """log(exp(one) + exp(other))."""
-    high, low = (one, other) if one > other else (other, one)
-    return high + log1p(exp(low - high))

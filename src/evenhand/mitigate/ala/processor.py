@@ -23,7 +23,7 @@ from evenhand.mitigate.ala.gating import Gating, gating_entries
 from evenhand.mitigate.ala.guards import GuardTables, blocked
 from evenhand.mitigate.ala.kernel import Gate, add_nats, open_gate, shift_logits
 from evenhand.mitigate.ala.plan import plan_of
-from evenhand.mitigate.ala.planned import Drafts, OnDevice, Planned, RowByRow
+from evenhand.mitigate.ala.planned import Batch, Drafts, OnDevice, Planned, RowByRow
 from evenhand.mitigate.ala.proximal import divergence_of_scores
 from evenhand.mitigate.ala.rows import Rows
 from evenhand.mitigate.ala.rules import Rule
@@ -149,25 +149,16 @@ class AlaLogitsProcessor(LogitsProcessor):
         self, planned: Planned, written: Tensor, scores: Tensor, gate: Gate, upcoming: Tensor | None
     ) -> Tensor:
         """A greedy step of a rule that replaces: what it does was worked out beforehand."""
-        place = gate.scores.argmax(dim=1)
-        state = self._states.of(written)
-        entry = torch.where(gate.opened, self._gate_entry[state, place].long(), -1)
-        if self._locked is not None:
-            entry = torch.where(self._locked, -1, entry)
-        if self._exempt is not None:
-            group = self._weights.group[state, self._gate_columns[place]]
-            entry = self._not_exempt(entry[:, None], group[:, None])[:, 0]
-        if scores.device.type == "cpu" and not bool((entry >= 0).any()):
+        done = planned.step(Drafts(written, scores, gate, self._locked, upcoming))
+        if done is None:
             return scores
-        drafted = self._gate_ids[place]
-        done = planned.step(Drafts(written, scores, drafted, entry, gate.best[:, 0], upcoming))
         self._acted = True
         self._steps.append(
             TracedStep(
                 written=written,
-                entry=entry,
+                entry=done.entry,
                 code=done.code,
-                drafted=drafted,
+                drafted=done.drafted,
                 carried=done.carried,
                 at=done.at,
                 s=self._rows.of(self._claims.s),
@@ -238,7 +229,7 @@ class AlaLogitsProcessor(LogitsProcessor):
             return None
         last = self._steps[-1]
         moved = (last.shift != 0).any(dim=1)
-        return torch.where(moved, last.drafted, -1)
+        return torch.where(moved, torch.as_tensor(last.drafted), -1)
 
     def claims(self) -> tuple[Claim | None, ...]:
         """What the picture signal said, per picture; None where no word made it ask."""
@@ -297,8 +288,20 @@ class AlaLogitsProcessor(LogitsProcessor):
         if device.type != "cpu":
             self._move(device)
         if self._plan is not None:
-            given = (self._weights, self._text, self._guards, self._rows, self._claims, self._hidden)
-            self._planned = (RowByRow if device.type == "cpu" else OnDevice)(self._plan, *given)
+            batch = Batch(
+                self._plan,
+                self._weights,
+                self._states,
+                self._gate_ids,
+                self._gate_entry,
+                self._text,
+                self._guards,
+                self._exempt,
+                self._rows,
+                self._claims,
+                self._hidden,
+            )
+            self._planned = RowByRow(batch) if device.type == "cpu" else OnDevice(batch)
 
     def _move(self, device: torch.device) -> None:
         """Ask for every claim, so that no later step has to wait, and move the tables to a device."""

@@ -5,6 +5,7 @@ takes every group's words back in favour of neutral ones and asks no picture, ``
 with a strength that adapts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import ClassVar, Literal, Protocol, runtime_checkable
@@ -92,6 +93,10 @@ class ReplacingRule(Rule, Protocol):
         claimed: Bool[Tensor, " rows"],
     ) -> Float[Tensor, "rows candidates"]:
         """By how many nats each candidate falls, >= 0, if a token can take its place."""
+        ...
+
+    def fall_of(self, shares: Sequence[float], wanted: int, *, claimed: bool) -> float:
+        """``fall`` of one candidate, in Python's numbers."""
         ...
 
     def targets(
@@ -191,6 +196,13 @@ class AlignRule:
             return torch.where(claimed[:, None], nats, self.strength * _carried(shares))
         return nats * claimed[:, None]
 
+    def fall_of(self, shares: Sequence[float], wanted: int, *, claimed: bool) -> float:
+        """``fall`` of one candidate, in Python's numbers."""
+        if claimed:
+            others = max(share for group, share in enumerate(shares) if group != wanted)
+            return self.strength * max(self.margin - shares[wanted] + others, 0.0)
+        return self.strength * _carried_of(shares) if self.abstain == "neutral" else 0.0
+
     def targets(
         self,
         weights: TokenWeights,
@@ -258,6 +270,10 @@ class NeutralRule:
     ) -> Float[Tensor, "rows candidates"]:
         """Lambda times what the text carries."""
         return self.strength * _carried(shares)
+
+    def fall_of(self, shares: Sequence[float], wanted: int, *, claimed: bool) -> float:  # noqa: ARG002
+        """``fall`` of one candidate, in Python's numbers."""
+        return self.strength * _carried_of(shares)
 
     def targets(
         self,
@@ -335,6 +351,11 @@ def _carried(shares: Float[Tensor, "rows candidates groups"]) -> Float[Tensor, "
     """How much a text carries any group: |alpha| for two, the top share's lead over an even text in general."""
     groups = shares.shape[2]
     return (shares.amax(dim=2) * groups - 1).clamp(min=0) / (groups - 1)
+
+
+def _carried_of(shares: Sequence[float]) -> float:
+    """``_carried`` of one candidate, in Python's numbers."""
+    return max(max(shares) * len(shares) - 1, 0.0) / (len(shares) - 1)
 
 
 def _neutral_shift(step: Step, strength: float) -> Float[Tensor, "rows tokens"]:

@@ -3,7 +3,7 @@
 No base classes: any object with these members qualifies. ``text/`` and ``picture/`` hold what ships.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from evenhand.mitigate.ala.weights import TokenWeights
 
-__all__ = ["PictureSignal", "TextScorer", "TextState"]
+__all__ = ["PictureSignal", "RowState", "TextScorer", "TextState"]
 
 
 @runtime_checkable
@@ -63,6 +63,20 @@ class TextState(Protocol):
             candidates: Vocabulary ids.
             hidden: The language model's last hidden state of this step, where the host has it.
         """
+        ...
+
+
+@runtime_checkable
+class RowState(TextState, Protocol):
+    """A text scorer that can also be asked in Python's numbers, which for the few rows of a step on CPU cost less."""
+
+    def shares_of(
+        self,
+        written: Sequence[Sequence[int]],
+        candidates: Sequence[int],
+        hidden: "Float[Tensor, 'rows hidden'] | None" = None,
+    ) -> list[list[float]]:
+        """``shares`` of one candidate a row: each row's shares of the groups."""
         ...
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -23,7 +24,7 @@ __all__ = ["TracedStep", "edits_of"]
 
 @dataclass(frozen=True, slots=True)
 class TracedStep:
-    """What one step did, kept as tensors until the answer is finished.
+    """What one step did, kept as it is until the answer is finished.
 
     Attributes:
         written: The ids generated before it.
@@ -40,11 +41,11 @@ class TracedStep:
     """
 
     written: Int[Tensor, "rows written"]
-    entry: Int[Tensor, " rows"]
-    code: Int[Tensor, " rows"] | None
-    drafted: Int[Tensor, " rows"]
+    entry: Int[Tensor, " rows"] | list[int]
+    code: Int[Tensor, " rows"] | list[int] | None
+    drafted: Int[Tensor, " rows"] | list[int]
     carried: Float[Tensor, "words groups"]
-    at: Int[Tensor, " rows"]
+    at: Int[Tensor, " rows"] | list[int]
     s: Float[Tensor, " rows"]
     claimed: Bool[Tensor, " rows"]
     token_ids: Int[Tensor, "rows moved"]
@@ -74,7 +75,7 @@ def edits_of(
     found: list[dict[int, Edit]] = [{} for _ in emitted]
     for step in steps:
         changed = (step.shift != 0).any(dim=1)
-        wanted = (step.entry >= 0) & (changed if moved else ~changed)
+        wanted = (torch.as_tensor(step.entry, device=changed.device) >= 0) & (changed if moved else ~changed)
         for row in wanted.nonzero()[:, 0].tolist():
             owner = owners[row]
             if owner is None:

@@ -45,6 +45,7 @@ def test_shares_are_those_of_the_decoded_text(tokenizer: PreTrainedTokenizerFast
             said = made.logits([text_of(tokenizer, ids[: length + 1])])
             expected = softmax(said / MEASURED.temperature, axis=1)[0]
             assert state.shares(written, candidate)[0, 0].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+            assert state.shares_of([ids[:length]], [ids[length]])[0] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 def test_rows_and_candidates_in_any_order(tokenizer: PreTrainedTokenizerFast):
@@ -60,8 +61,8 @@ def test_rows_and_candidates_in_any_order(tokenizer: PreTrainedTokenizerFast):
 
 @pytest.mark.parametrize("decay", [1.0, 0.8])
 @pytest.mark.parametrize("kept", [4096, 5])
-def test_one_candidate_a_row_is_read_token_by_token(tokenizer: PreTrainedTokenizerFast, monkeypatch, decay, kept):
-    # The way of a step on CPU, rows in any order, some left out for some steps, against all ids at once.
+def test_token_by_token_is_all_at_once(tokenizer: PreTrainedTokenizerFast, monkeypatch, decay, kept):
+    # Rows in any order, some left out for some steps.
     monkeypatch.setattr("evenhand.mitigate.ala.text.additive._KEPT", kept)
     state = scorer(decay=decay).start(weights_for(tokenizer_hash(tokenizer)), tokenizer)
     random = torch.Generator().manual_seed(0)
@@ -70,10 +71,9 @@ def test_one_candidate_a_row_is_read_token_by_token(tokenizer: PreTrainedTokeniz
     ids = pool[torch.randint(len(pool), (9, 14), generator=random)]
     for length in range(13):
         rows = torch.randperm(9, generator=random)[: 1 + length % 9]
-        written, candidates = ids[rows, :length], ids[rows, length : length + 2]
-        assert torch.allclose(
-            state.shares(written, candidates[:, :1]), state.shares(written, candidates)[:, :1], atol=1e-6
-        )
+        written, candidates = ids[rows, :length], ids[rows, length : length + 1]
+        found = torch.tensor(state.shares_of(written.tolist(), candidates[:, 0].tolist()))
+        assert torch.allclose(found, state.shares(written, candidates)[:, 0], atol=1e-6)
 
 
 def test_decay_by_hand():

@@ -37,6 +37,8 @@ def test_formula_by_hand():
     alpha = (shares[:, 0] - shares[:, 1]).tolist()
     base = (2.5 - 2) / 1.6
     assert alpha == pytest.approx([tanh((base + 3) / 2), tanh((base - 3) / 2), tanh(base / 2)], abs=1e-6)
+    rows = state.shares_of([[7]] * 3, [0, 1, 9], torch.tensor([[2.0, 1.0]] * 3))
+    assert [first - second for first, second in rows] == pytest.approx(alpha, abs=1e-6)
 
 
 def test_three_groups_by_hand():

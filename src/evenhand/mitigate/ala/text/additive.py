@@ -18,6 +18,7 @@ from torch import Tensor
 
 from evenhand.errors import ArtefactError, BadInputError
 from evenhand.mitigate.ala.calibration import FitReport
+from evenhand.mitigate.ala.numbers import softmax
 from evenhand.mitigate.ala.text.artefact import ScorerRecord, check_start, read_folder, settings_of, take
 from evenhand.mitigate.ala.text.running import Reading, TokenByToken, WordReader
 from evenhand.mitigate.ala.text.spelling import spelled, words_of
@@ -153,8 +154,8 @@ class AdditiveScorer:
 class AdditiveState:
     """An ``AdditiveScorer`` at work on one batch.
 
-    A device reads the ids once a call, with elementwise operations that never wait. On CPU a text is read token by
-    token, and what was read is found again by the text's ids: rows may be reordered, or be left out for some steps.
+    ``shares`` reads all ids at every call, with elementwise operations that wait for no device. ``shares_of`` reads
+    token by token, and finds what was read again by the text's ids: rows may be reordered, or left out for some steps.
 
     Attributes:
         by_token: None: a share depends on the whole text.
@@ -171,7 +172,7 @@ class AdditiveState:
     ) -> None:
         self._reader, self._by_token, self._temperature, self._decay = reader, by_token, temperature, decay
         self._bias, self._biases = bias, bias.tolist()
-        self._texts: dict[bytes, Reading] = {}
+        self._texts: dict[tuple[int, ...], Reading] = {}
         self.by_token: Float[Tensor, "states tokens groups"] | None = None
 
     def shares(
@@ -181,45 +182,41 @@ class AdditiveState:
         hidden: Float[Tensor, "rows hidden"] | None = None,  # noqa: ARG002
     ) -> Float[Tensor, "rows candidates groups"]:
         """Each group's share once each candidate is added; see ``TextState``."""
-        if written.device.type == "cpu" and candidates.shape[1] == 1:
-            logits = self._row_by_row(written.to(torch.int64).numpy(), candidates[:, 0].tolist())
-        else:
-            logits = self._at_once(written, candidates)
-        return torch.softmax(logits / self._temperature, dim=-1)
-
-    def _at_once(
-        self, written: Int[Tensor, "rows written"], candidates: Int[Tensor, "rows candidates"]
-    ) -> Float[Tensor, "rows candidates groups"]:
         read = self._reader.read(written)
         earlier = self._reader.given(written, read)
         if self._decay < 1:
             age = torch.arange(written.shape[1], 0, -1, device=written.device, dtype=earlier.dtype)
             earlier = earlier * (self._decay**age)[:, None]
-        return self._bias + earlier.sum(dim=1)[:, None] + self._reader.add(read.open, candidates)
+        logits = self._bias + earlier.sum(dim=1)[:, None] + self._reader.add(read.open, candidates)
+        return torch.softmax(logits / self._temperature, dim=-1)
 
-    def _row_by_row(
-        self, written: Int[np.ndarray, "rows written"], candidates: Sequence[int]
-    ) -> Float[Tensor, "rows 1 groups"]:
-        logits = []
+    def shares_of(
+        self,
+        written: Sequence[Sequence[int]],
+        candidates: Sequence[int],
+        hidden: Float[Tensor, "rows hidden"] | None = None,  # noqa: ARG002
+    ) -> list[list[float]]:
+        """The same of one candidate a row; see ``RowState``."""
+        shares = []
         for row, candidate in zip(written, candidates, strict=True):
             text = self._read(row)
             added = self._by_token.add(text.open, candidate)
-            logits.append([[b + t + a for b, t, a in zip(self._biases, text.total, added, strict=True)]])
-        return torch.tensor(logits, dtype=torch.float32)
+            logits = zip(self._biases, text.total, added, strict=True)
+            shares.append(softmax([sum(parts) / self._temperature for parts in logits]))
+        return shares
 
-    def _read(self, row: Int[np.ndarray, " written"]) -> Reading:
-        """The text of a row, from the longest beginning of it that was read before."""
-        raw, size = row.tobytes(), row.itemsize
-        known = len(row)
-        while known and raw[: known * size] not in self._texts:
+    def _read(self, row: Sequence[int]) -> Reading:
+        """A text, from the longest beginning of it that was read before."""
+        ids, known = tuple(row), len(row)
+        while known and ids[:known] not in self._texts:
             known -= 1
-        text = self._texts[raw[: known * size]] if known else self._by_token.start
-        if known < len(row):
-            for token in row[known:].tolist():
+        text = self._texts[ids[:known]] if known else self._by_token.start
+        if known < len(ids):
+            for token in ids[known:]:
                 text = self._by_token.read(text, token, decay=self._decay)
             if len(self._texts) >= _KEPT:
                 self._texts.clear()
-            self._texts[raw] = text
+            self._texts[ids] = text
         return text
 
 

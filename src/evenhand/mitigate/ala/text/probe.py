@@ -17,6 +17,7 @@ from torch import Tensor
 
 from evenhand.errors import BadInputError
 from evenhand.mitigate.ala.calibration import FitReport
+from evenhand.mitigate.ala.numbers import softmax
 from evenhand.mitigate.ala.states import States
 from evenhand.mitigate.ala.text.artefact import ScorerRecord, check_start, read_folder, settings_of, take
 from evenhand.mitigate.ala.text.lexicon import listed_log_odds
@@ -125,6 +126,8 @@ class ProbeState:
         self._token_ids, self._states = weights.token_ids, States(weights)
         self._weight, self._bias = weight.T.contiguous(), bias
         self._listed = listed_log_odds(weights, log_odds)
+        self._column = {token: column for column, token in enumerate(weights.token_ids.tolist())}
+        self._nothing = [0.0] * len(weights.groups)
         self.by_token: Float[Tensor, "states tokens groups"] | None = None
 
     def shares(
@@ -138,6 +141,29 @@ class ProbeState:
         Raises:
             BadInputError: ``hidden`` is absent or of another width.
         """
+        logits = self._read(hidden)
+        ids = self._token_ids
+        place = torch.searchsorted(ids, candidates.contiguous()).clamp(max=ids.numel() - 1)
+        listed = (ids[place] == candidates)[..., None]
+        state = self._states.of(written)[:, None]
+        return torch.softmax(logits[:, None] + self._listed[state, place] * listed, dim=-1)
+
+    def shares_of(
+        self,
+        written: Sequence[Sequence[int]],
+        candidates: Sequence[int],
+        hidden: Float[Tensor, "rows hidden"] | None = None,
+    ) -> list[list[float]]:
+        """The same of one candidate a row; see ``RowState``."""
+        states, shares = self._states.listed(written), []
+        for logits, state, candidate in zip(self._read(hidden).tolist(), states, candidates, strict=True):
+            column = self._column.get(candidate)
+            added = self._nothing if column is None else self._listed[state, column].tolist()
+            shares.append(softmax([one + other for one, other in zip(logits, added, strict=True)]))
+        return shares
+
+    def _read(self, hidden: Float[Tensor, "rows hidden"] | None) -> Float[Tensor, "rows groups"]:
+        """What the model's state says."""
         width = self._weight.shape[0]
         if hidden is None or hidden.shape[1] != width:
             got = "none" if hidden is None else f"width {hidden.shape[1]}"
@@ -145,12 +171,7 @@ class ProbeState:
                 f"the probe reads the language model's last hidden state, width {width}; got {got}. Start the hook "
                 "with hidden=, from the model the probe was fitted on, or use another text scorer."
             )
-        logits = torch.addmm(self._bias, hidden.float(), self._weight)
-        ids = self._token_ids
-        place = torch.searchsorted(ids, candidates.contiguous()).clamp(max=ids.numel() - 1)
-        listed = (ids[place] == candidates)[..., None]
-        state = self._states.of(written)[:, None]
-        return torch.softmax(logits[:, None] + self._listed[state, place] * listed, dim=-1)
+        return torch.addmm(self._bias, hidden.float(), self._weight)
 
 
 @torch.inference_mode()
