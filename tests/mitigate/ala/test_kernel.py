@@ -12,6 +12,7 @@ from evenhand.mitigate.ala.kernel import (
     align_shift,
     contradiction,
     group_shift,
+    log_normaliser,
     move_draft,
     move_mass,
     neutral_shift,
@@ -92,6 +93,20 @@ def test_neutral_shift_on_the_toy():
 def test_align_shift_by_hand(s, margin, man):
     shift = align_shift(ALPHA, one(s), DIRECTION[None], strength=6.0, margin=margin)
     assert shift[0].tolist() == pytest.approx([man, -man, 0.0], abs=1e-5)
+
+
+def test_log_normaliser_by_hand():
+    scores = torch.tensor([[3.0, 3.0, 3.0, 3.0], [0.0, log(3), -inf, -1e9], [80.0, -80.0, -inf, -inf]])
+    assert log_normaliser(scores).tolist() == pytest.approx([3 + log(4), log(4), 80.0], abs=1e-6)
+    assert log_normaliser(scores[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_log_normaliser_of_a_large_vocabulary(dtype):
+    scores = (torch.randn(3, 262_144, generator=torch.Generator().manual_seed(0)) * 4).to(dtype)
+    exact = scores.double().logsumexp(dim=1)
+    assert log_normaliser(scores).dtype == torch.float32
+    assert torch.allclose(log_normaliser(scores).double(), exact, atol=1e-5)
 
 
 def test_gate_by_hand():

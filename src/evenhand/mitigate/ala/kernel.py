@@ -19,6 +19,7 @@ __all__ = [
     "group_shift",
     "hand_over",
     "log_moved",
+    "log_normaliser",
     "move_draft",
     "move_mass",
     "neutral_shift",
@@ -60,6 +61,20 @@ def open_gate(scores: Float[Tensor, "rows vocab"], gate_ids: Int[Tensor, " gates
     listed = scores.index_select(1, gate_ids)
     best = scores.amax(dim=1, keepdim=True)
     return Gate((listed >= (best - lead if lead else best)).any(dim=1), listed, best)
+
+
+def log_normaliser(scores: Float[Tensor, "rows vocab"]) -> Float[Tensor, " rows"]:
+    """The log of the sum of the exponentials of each row, float32.
+
+    On CPU from the softmax, row by row: it is one fused pass over a row where ``logsumexp`` makes four.
+
+    Args:
+        scores: Nats; ``-inf`` allowed, but not for a whole row.
+    """
+    if scores.device.type != "cpu":
+        return scores.float().logsumexp(dim=1)
+    found = [row.amax() - row.softmax(dim=0).amax().log() for row in scores.float()]
+    return torch.stack(found) if found else scores.float().sum(dim=1)
 
 
 def paper_shift(

@@ -21,7 +21,7 @@ from evenhand.errors import BadInputError, TokenizerMismatchError
 from evenhand.mitigate.ala.claims import Claims
 from evenhand.mitigate.ala.gating import Gating, gating_entries
 from evenhand.mitigate.ala.guards import GuardTables, blocked
-from evenhand.mitigate.ala.kernel import Gate, add_nats, open_gate, shift_logits
+from evenhand.mitigate.ala.kernel import Gate, add_nats, log_normaliser, open_gate, shift_logits
 from evenhand.mitigate.ala.plan import plan_of
 from evenhand.mitigate.ala.planned import Batch, Drafts, OnDevice, Planned, RowByRow
 from evenhand.mitigate.ala.proximal import divergence_of_scores
@@ -213,7 +213,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         if self._decoding != "beams" or self._rule.replaces or step.log_z is None:
             return moved
         # Beams compare log-probabilities: what the shift added to a row's sum is taken from the whole row.
-        return moved - (moved.float().logsumexp(dim=1) - step.log_z)[:, None].to(moved.dtype)
+        return moved - (log_normaliser(moved) - step.log_z)[:, None].to(moved.dtype)
 
     def lock(self, rows: Bool[Tensor, " rows"] | None) -> None:
         """Leave rows alone in the step that is called next: another attribute has moved them."""
@@ -347,7 +347,7 @@ class AlaLogitsProcessor(LogitsProcessor):
             wanted=self._rows.of(self._claims.wanted),
             s=self._rows.of(self._claims.s),
             claimed=self._rows.of(self._claims.made),
-            log_z=scores.float().logsumexp(dim=1) if self._needs_log_z else None,
+            log_z=log_normaliser(scores) if self._needs_log_z else None,
         )
         return step, self._opened(step, written, gate)
 
@@ -405,5 +405,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         if scores.device.type != "cpu":
             return divergence_of_scores(scores, token_ids, shift, keeps_sum=keeps)
         found, moved = torch.zeros(len(shift)), (shift != 0).any(dim=1)
+        if bool(moved.all()):
+            return divergence_of_scores(scores, token_ids, shift, keeps_sum=keeps)
         found[moved] = divergence_of_scores(scores[moved], token_ids[moved], shift[moved], keeps_sum=keeps)
         return found

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from evenhand.mitigate.ala.kernel import log_normaliser
+
 __all__ = ["Proximal", "divergence", "divergence_of_scores", "largest_scale", "normaliser", "proximal_shift"]
 
 _NEWTON_STEPS = 30
@@ -127,14 +129,13 @@ def divergence_of_scores(
         shift: Nats.
         keeps_sum: Whether the shift leaves the row's total probability as it is.
     """
-    before, nats = scores.float(), shift.double()
-    log_z = before.logsumexp(dim=1).double()
+    nats, log_z = shift.double(), log_normaliser(scores).double()
     if not keeps_sum:
-        before = before.double()
+        before = scores.double()
         grown = before.scatter_add(1, token_ids, nats).logsumexp(dim=1) - before.logsumexp(dim=1)
     else:
         grown = torch.zeros_like(log_z)
-    share = (before.gather(1, token_ids).double() + nats - (log_z + grown)[:, None]).exp()
+    share = (scores.gather(1, token_ids).double() + nats - (log_z + grown)[:, None]).exp()
     spent = torch.where(share > 0, share * nats, 0.0).sum(dim=1) - grown
     return spent.clamp(min=0).float()
 
