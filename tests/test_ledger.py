@@ -232,7 +232,7 @@ def test_lone_surrogates_are_replaced_one_for_one(tmp_path):
 def test_manifest(run, tmp_path):
     stored = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert stored == dict(run.manifest)
-    assert stored["format"] == 2
+    assert stored["format"] == 3
     assert stored["run"] == run.run == "demo"
     assert stored["settings"] == SETTINGS == dict(run.settings)
     canonical = '{"mitigation":{"name":"align","strength":2.0},"model":"captioner","seed":7}'

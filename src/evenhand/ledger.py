@@ -42,7 +42,7 @@ from evenhand.shards import (
 
 __all__ = ["Ledger", "seed_of"]
 
-_FORMAT = 2
+_FORMAT = 3
 _SHOWN_DIFFERENCES = 10
 _SHOWN_CHARACTERS = 100
 _URL_USER = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.\-]*:)?//)[^/\s?#]*@")
@@ -78,7 +78,7 @@ class Ledger:
         self._manifest = manifest
         self._prompts = prompts
         self._writes = writes
-        self._seen = set(self._read_samples()) if writes else set()
+        self._seen = set(self._read_samples(pictures=False)) if writes else set()
         self._next = 1 + max((shard_number(name) for name in folder.shards()), default=-1)
 
     @classmethod
@@ -178,7 +178,7 @@ class Ledger:
 
         A sample that holds an error counts as drawn.
         """
-        seen = self._seen if self._writes else set(self._read_samples())
+        seen = self._seen if self._writes else set(self._read_samples(pictures=False))
         return [
             (prompt, k) for prompt in self._prompts for k in range(samples_per_prompt) if (prompt.id, k) not in seen
         ]
@@ -210,15 +210,33 @@ class Ledger:
             self._next += 1
             self._seen |= keys
 
-    def samples(self) -> tuple[Sample, ...]:
+    def samples(self, *, pictures: bool = False) -> tuple[Sample, ...]:
         """All samples on disk now: in the order of the prompts, then of ``k``, whatever the order of writing.
+
+        Args:
+            pictures: Whether to read the pictures that were drawn, all of them; see ``drawn`` for one after another.
 
         Raises:
             CorruptLedgerError: As ``verify``.
         """
         order = {prompt.id: index for index, prompt in enumerate(self._prompts)}
-        found = self._read_samples()
+        found = self._read_samples(pictures=pictures)
         return tuple(found[key] for key in sorted(found, key=lambda key: (order[key[0]], key[1])))
+
+    def drawn(self) -> Iterator[Sample]:
+        """The samples that hold a picture, with it, in the order they were written; one shard in memory at a time.
+
+        Raises:
+            CorruptLedgerError: As ``verify``.
+        """
+        known = {prompt.id for prompt in self._prompts}
+        for name in self._folder.shards():
+            for sample in self._folder.load(name, read_samples):
+                problem = _problem((sample.prompt_id, sample.k), sample.seed, run=self.run, known=known)
+                if problem is not None:
+                    raise self._folder.corrupt(name, f"sample {sample.k} of prompt {sample.prompt_id!r}: {problem}")
+                if sample.image is not None:
+                    yield sample
 
     def verify(self) -> None:
         """Read every file again, and check it.
@@ -231,7 +249,9 @@ class Ledger:
             raise self._folder.corrupt(MANIFEST, "it has changed since the ledger was opened")
         self._folder.load(PROMPTS, partial(read_prompt_rows, sha256=self._manifest["prompts_sha256"]))
         self.previews()
-        self._read_samples()
+        self._read_samples(pictures=False)
+        for _ in self.drawn():  # reads and checks every picture
+            pass
 
     def close(self) -> None:
         """Let another process write; reading still works. Closing twice is no error."""
@@ -246,11 +266,11 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def _read_samples(self) -> dict[tuple[str, int], Sample]:
+    def _read_samples(self, *, pictures: bool) -> dict[tuple[str, int], Sample]:
         known = {prompt.id for prompt in self._prompts}
         found: dict[tuple[str, int], Sample] = {}
         for name in self._folder.shards():
-            for sample in self._folder.load(name, read_samples):
+            for sample in self._folder.load(name, partial(read_samples, pictures=pictures)):
                 key = (sample.prompt_id, sample.k)
                 problem = _problem(key, sample.seed, run=self.run, known=known)
                 if key in found:

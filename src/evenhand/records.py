@@ -148,12 +148,15 @@ class Sample:
         prompt_id: The prompt.
         k: Which of the prompt's samples, from 0.
         seed: The seed it was drawn with; a function of run, prompt and k alone.
-        text: The answer, or None where ``error`` is set.
+        text: The answer, or None where ``error`` is set or the answer is a picture.
         error: ``ErrorName: message``, or None.
         claim: What the picture signal said, or None where no signal was asked.
         edits: Tokens whose logits were shifted, in order.
         passed: Tokens at which the gate opened and nothing was shifted, in order.
         tokens: Generated tokens, or None where the model does not say.
+        image: The bytes of a PNG file that was drawn; None where none was, or where it was left on disk.
+        image_sha256: Of ``image``, in hexadecimal, also where it was left on disk.
+        codes: The picture as the model's own codes, 0-based, in raster order; None where the model has none.
     """
 
     prompt_id: str
@@ -165,6 +168,9 @@ class Sample:
     edits: tuple[Edit, ...] = ()
     passed: tuple[Edit, ...] = ()
     tokens: int | None = None
+    image: bytes | None = None
+    image_sha256: str | None = None
+    codes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +182,8 @@ class Label:
         k: The sample.
         attribute: Attribute name.
         group: One of the attribute's groups, or None.
-        reason: Where ``group`` is None, why: ``both``, ``neutral``, ``none``, ``unparsed`` or ``error``.
+        reason: Where ``group`` is None, why: ``both``, ``neutral``, ``none``, ``unparsed``, ``refused``, ``no face``,
+            ``several faces``, ``uncertain`` or ``error``.
         confidence: In [0, 1]; 1 for word lists.
     """
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,11 +41,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _STRINGS = ("id", "probe", "text", "image_name", "image_sha256", "facts")
 # The key that `datasets` reads to decode a column; without it the picture would be a struct of bytes.
 _FEATURES = {name: {"dtype": "string", "_type": "Value"} for name in _STRINGS} | {"image": {"_type": "Image"}}
+_PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _PROMPT_SCHEMA = pa.schema(
-    [
-        *[pa.field(name, pa.string()) for name in _STRINGS],
-        pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-    ],
+    [*[pa.field(name, pa.string()) for name in _STRINGS], pa.field("image", _PICTURE)],
     metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
 )
 _EDIT = pa.struct(
@@ -71,6 +70,9 @@ _SAMPLE_SCHEMA = pa.schema(
         ("edits", pa.list_(_EDIT)),
         ("passed", pa.list_(_EDIT)),
         ("tokens", pa.int64()),
+        ("image", _PICTURE),
+        ("image_sha256", pa.string()),
+        ("codes", pa.list_(pa.int32())),
     ]
 )
 
@@ -194,36 +196,76 @@ def read_previews(content: bytes) -> dict[str, bytes]:
 
 
 def sample_file(samples: Sequence[Sample]) -> bytes:
-    """The bytes of one shard, with ``sha256_of`` its rows in the metadata.
+    """The bytes of one shard, with ``sha256_of`` its rows, pictures by their hash, in the metadata.
 
     Raises:
-        BadInputError: A field of a sample has another type than the record declares.
+        BadInputError: A field of a sample has another type than the record declares, or ``image_sha256`` is given
+            and is not the picture's.
     """
     try:
-        rows = [_storable(asdict(sample)) for sample in samples]
+        rows = [_sample_row(sample) for sample in samples]
         table = pa.Table.from_pylist(rows, schema=_SAMPLE_SCHEMA)
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OverflowError, TypeError) as error:
         raise BadInputError(f"cannot store samples: got {error}; allowed: the types of Sample's fields") from error
-    return _parquet(table.replace_schema_metadata({"rows_sha256": sha256_of(table.to_pylist())}))
+    digest = sha256_of(table.drop_columns(["image"]).to_pylist())
+    return _parquet(table.replace_schema_metadata({"rows_sha256": digest, "huggingface": _SAMPLE_FEATURES}))
 
 
-def read_samples(content: bytes) -> list[Sample]:
+def _sample_row(sample: Sample) -> dict[str, object]:
+    row: dict[str, object] = {key: _storable(value) for key, value in asdict(sample).items()}
+    digest = None if sample.image is None else hashlib.sha256(sample.image).hexdigest()
+    if sample.image_sha256 not in (None, digest):
+        raise BadInputError(
+            f"cannot store sample {sample.k} of prompt {sample.prompt_id!r}: got image_sha256 {sample.image_sha256}, "
+            f"the picture's is {digest}; leave it out, and read samples with their pictures to store them elsewhere."
+        )
+    image = None if sample.image is None else {"bytes": sample.image, "path": None}
+    return {**row, "image": image, "image_sha256": digest}
+
+
+def read_samples(content: bytes, *, pictures: bool = True) -> list[Sample]:
     """The samples of one shard, in the order they were written.
+
+    Args:
+        content: The shard.
+        pictures: Whether to read the pictures; ``image`` is None where they are left.
 
     Raises:
         CorruptLedgerError: The bytes are not a shard, or its rows are not those that were written.
     """
-    table = _read_table(content, _SAMPLE_SCHEMA, None)
+    columns = [name for name in _SAMPLE_SCHEMA.names if pictures or name != "image"]
+    table = _read_table(content, _SAMPLE_SCHEMA, columns)
+    told = table.column("image").to_pylist() if pictures else [None] * len(table)
+    table = table.drop_columns(["image"]) if pictures else table
     rows = table.to_pylist()
     if (table.schema.metadata or {}).get(b"rows_sha256") != sha256_of(rows).encode("ascii"):
         raise CorruptLedgerError("rows do not match rows_sha256")
-    samples = []
-    for row in rows:
-        said = row["claim"]
-        claim = None if said is None else Claim(**{**said, "shares": said["shares"] and tuple(said["shares"])})
-        edits, passed = (tuple(Edit(**edit) for edit in row[name]) for name in ("edits", "passed"))
-        samples.append(Sample(**{**row, "claim": claim, "edits": edits, "passed": passed}))
-    return samples
+    return [_sample(row, picture, check=pictures) for row, picture in zip(rows, told, strict=True)]
+
+
+def _sample(row: dict[str, Any], picture: dict[str, Any] | None, *, check: bool) -> Sample:
+    image = None if picture is None else picture["bytes"]
+    if check and row["image_sha256"] != (None if image is None else hashlib.sha256(image).hexdigest()):
+        raise CorruptLedgerError(f"the picture of sample {row['k']} of prompt {row['prompt_id']!r} has another hash")
+    said = row["claim"]
+    claim = None if said is None else Claim(**{**said, "shares": said["shares"] and tuple(said["shares"])})
+    edits, passed = (tuple(Edit(**edit) for edit in row[name]) for name in ("edits", "passed"))
+    codes = None if row["codes"] is None else tuple(row["codes"])
+    return Sample(**{**row, "claim": claim, "edits": edits, "passed": passed, "image": image, "codes": codes})
+
+
+def _features(kind: pa.DataType) -> object:
+    """A column's type as `datasets` writes it."""
+    if kind == _PICTURE:
+        return {"_type": "Image"}
+    if pa.types.is_struct(kind):
+        return {field.name: _features(field.type) for field in kind}
+    if pa.types.is_list(kind):
+        return [_features(kind.value_type)]
+    return {"dtype": {"double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}
+
+
+_SAMPLE_FEATURES = json.dumps({"info": {"features": {field.name: _features(field.type) for field in _SAMPLE_SCHEMA}}})
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -1,7 +1,9 @@
-"""What a text-out model is. In: prompts and their seeds. Out: one sample each.
+"""What a model is. In: prompts and their seeds. Out: one sample each, a text or a picture.
 
-No base class: any object with these members qualifies. A mitigation that works at decode time is handed to the
-model as an ``Intervention``; a model that decodes through transformers calls its hook on every step's logits.
+No base class: any object with these members qualifies. ``TextModel`` answers, ``ImageModel`` draws, ``CodeModel`` is a
+unified model that draws by writing picture codes and can be asked for their likelihood; one object may be all three.
+A mitigation that works at decode time is handed to a model as an ``Intervention``; a model that decodes through
+transformers calls its hook on every step's logits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,11 +12,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from evenhand.records import Claim, Edit, Prompt, Sample
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, Int
     from PIL.Image import Image
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Continuation", "Decoding", "Intervention", "LogitsHook", "TextModel"]
+__all__ = ["CodeModel", "Continuation", "Decoding", "ImageModel", "Intervention", "LogitsHook", "TextModel"]
 
 Continuation = Literal["draft", "emitted"]
 """What the model conditions on after a corrected token: the token it drafted, or the token that was emitted.
@@ -128,4 +131,85 @@ class TextModel(Protocol):
         intervention: Intervention | None = None,
     ) -> tuple[Sample, ...]:
         """One sample per prompt, same order; a prompt that fails becomes a sample with ``error``."""
+        ...
+
+
+@runtime_checkable
+class ImageModel(Protocol):
+    """Draws pictures from prompts.
+
+    The same ``(prompt, seed)`` gives the same picture whatever the batch size, where ``replayable`` says so.
+
+    Attributes:
+        name: Shown in reports.
+        revision: Changes whenever the same prompt and seed may give another picture.
+        batch_size: How many prompts one call of ``draw`` handles well.
+        settings: JSON values that, with the revision, say exactly how is drawn: guidance, temperature, steps ...
+        replayable: False for a server that does not honour seeds.
+    """
+
+    name: str
+    revision: str
+    batch_size: int
+    settings: Mapping[str, object]
+    replayable: bool
+
+    def draw(self, prompts: Sequence[Prompt], *, seeds: Sequence[int]) -> tuple[Sample, ...]:
+        """One sample per prompt, same order, with a PNG in ``image``; a prompt that fails becomes one with ``error``."""
+        ...
+
+
+@runtime_checkable
+class CodeModel(Protocol):
+    """A unified model: a picture is a sequence of discrete codes that a language model writes.
+
+    Codes are 0-based and in raster order; vocabulary offsets, row ends and special tokens stay inside. Guidance w mixes
+    the logits as u + w (c - u), c with the prompt and u without; None means the model's own default, 1 no guidance.
+
+    Attributes:
+        name: Shown in reports.
+        revision: As for ``ImageModel``.
+        code_shape: Rows and columns of codes in a picture.
+        codebook_size: How many different codes there are.
+    """
+
+    name: str
+    revision: str
+    code_shape: tuple[int, ...]
+    codebook_size: int
+
+    def generate(
+        self, texts: Sequence[str], *, seeds: Sequence[int], guidance: float | None = None, temperature: float = 1.0
+    ) -> "Int[Tensor, 'pictures codes']":
+        """The codes of one picture per text, each drawn with its own seed; temperature 0 takes the likeliest."""
+        ...
+
+    def encode(self, pictures: "Sequence[Image]") -> "Int[Tensor, 'pictures codes']":
+        """The codes of pictures."""
+        ...
+
+    def decode(self, codes: "Int[Tensor, 'pictures codes']") -> "Float[Tensor, 'pictures 3 height width']":
+        """The pictures of codes, in [0, 1]."""
+        ...
+
+    def log_prob(
+        self, texts: Sequence[str], codes: "Int[Tensor, 'pictures codes']", *, guidance: float | None = None
+    ) -> "Float[Tensor, 'pictures codes']":
+        """The log-probability of each code after those before it, in nats; over the codebook alone; differentiable."""
+        ...
+
+    def answer_about(
+        self,
+        questions: Sequence[str],
+        pictures: "Sequence[Image]",
+        *,
+        seeds: Sequence[int],
+        temperature: float = 1.0,
+        max_tokens: int = 16,
+    ) -> tuple[str, ...]:
+        """What the model says of each picture; temperature 0 takes the likeliest words."""
+        ...
+
+    def features(self, pictures: "Sequence[Image]", *, where: str) -> "Float[Tensor, 'pictures features']":
+        """Features of each picture, averaged over places: of the ``encoder``, its ``codes``, or ``projected``."""
         ...
