@@ -155,7 +155,7 @@ class ImageModel(Protocol):
     replayable: bool
 
     def draw(self, prompts: Sequence[Prompt], *, seeds: Sequence[int]) -> tuple[Sample, ...]:
-        """One sample per prompt, same order, with a PNG in ``image``; a prompt that fails becomes one with ``error``."""
+        """One sample per prompt, same order: a PNG in ``image``, or ``error`` where a prompt failed."""
         ...
 
 
