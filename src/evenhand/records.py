@@ -96,7 +96,7 @@ class Claim:
         s: In [-1, 1]; the sign is the attribute's second (-) or first (+) group; None makes no claim.
         reason: Why: ``faces agree``, ``no face``, ``faces disagree``, ``the largest face is unread``, ``uncertain``,
             ``given``, ``features``, ``texts``, ``judge``, ``judge abstains``.
-        faces: Faces found, or None where none were looked for.
+        faces: Faces found and read, or None where none were looked for.
         shares: Posterior of each declared group, sums to 1, where the signal gives one; attributes of more than two
             groups need it.
     """

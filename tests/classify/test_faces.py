@@ -76,15 +76,20 @@ def test_a_bad_score_for_doubtful_faces(stand_in, doubtful):
 def test_doubtful_faces_are_told_unread_and_do_not_end_the_search(stand_in, monkeypatch):
     def find(self, picture, *, smallest):
         stand_in.append(smallest)
-        doubtful = FoundFace((0.0, 0.0, 50.0, 50.0), POINTS, 0.89)
-        return (doubtful,) if smallest > 0.05 else (FoundFace((10.0, 20.0, 30.0, 40.0), POINTS, 0.9), doubtful)
+        # Seen coarsely: a doubtful face at the left and one at the right, where the finer search is sure of one.
+        if smallest > 0.05:
+            return (
+                FoundFace((0.0, 0.0, 50.0, 50.0), POINTS, 0.89, False),
+                FoundFace((55, 0, 95, 40), POINTS, 0.7, False),
+            )
+        return (FoundFace((60.0, 20.0, 80.0, 40.0), POINTS, 0.9),)
 
     monkeypatch.setattr(FaceFinder, "find", find)
+    stand_in.clear()
     read, unread = FaceReader(smallest=(0.1, 0.05, 0.02)).read(Image.new("RGB", (100, 100)))
     assert stand_in == [0.1, 0.05]
     assert (read.group, unread.group, unread.confidence, unread.box) == ("female", None, 0.5, (0, 0, 50, 50))
-    (alone,) = FaceReader(smallest=(0.1,)).read(Image.new("RGB", (100, 100)))
-    assert alone.group is None
+    assert [face.group for face in FaceReader(smallest=(0.1,)).read(Image.new("RGB", (100, 100)))] == [None, None]
 
 
 def test_a_small_picture_is_not_enlarged(stand_in):

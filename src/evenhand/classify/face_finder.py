@@ -34,11 +34,13 @@ class FoundFace:
         box: left, top, right, bottom in pixels of the picture; may reach outside it.
         points: x, y of the picture's left eye, right eye, nose tip, left and right corner of the mouth, in pixels.
         score: O-Net's probability that this is a face, in [0, 1].
+        sure: Whether the score is as high as was asked.
     """
 
     box: tuple[float, float, float, float]
     points: tuple[tuple[float, float], ...]
     score: float
+    sure: bool = True
 
 
 class _Net(nn.Module):
@@ -177,6 +179,7 @@ class FaceFinder:
                 (float(moved[i, 0]), float(moved[i, 1]), float(moved[i, 2]), float(moved[i, 3])),
                 tuple((float(x), float(y)) for x, y in placed[i]),
                 float(scores[i]),
+                bool(scores[i] >= self.sure[2]),
             )
             for i in _suppress(moved, scores, 0.7, of_smaller=True)
         )

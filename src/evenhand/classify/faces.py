@@ -38,7 +38,7 @@ class FaceReader:
 
     Args:
         smallest: Sides of the smallest face looked for, as shares of the picture's longer side, descending. A
-            picture is searched at the first; only where that shows no face, at the next.
+            picture is searched at the first; only where that shows no face that is sure, at the next.
         sure: Scores, in (0, 1), that a box needs to pass each of the finder's three networks.
         doubtful: A box that the third network scores lower than that, but not below this, is told with the group
             None; in (0, 1]. 1 tells none.
@@ -76,7 +76,7 @@ class FaceReader:
         from evenhand.classify.face_finder import FaceFinder
         from evenhand.classify.face_judge import FaceJudge
 
-        self._finder, self._judge, self._sure = FaceFinder(sure=sure, told=doubtful), FaceJudge(), sure[-1]
+        self._finder, self._judge = FaceFinder(sure=sure, told=doubtful), FaceJudge()
         self._smallest, self._side = shares, side
         self.settings: Mapping[str, object] = {
             "reader": self.name,
@@ -96,13 +96,21 @@ class FaceReader:
         doubtful: list[Face] = []
         for smallest in self._smallest:
             found = self._finder.find(picture, smallest=smallest)
-            sure = [one for one in found if one.score >= self._sure]
-            doubtful = [Face(None, 0.5, _scaled(one.box, scale)) for one in found[len(sure) :]]
-            if sure:
-                male = self._judge.read(picture, [one.points for one in sure])
-                read = [_face(one.box, float(odds), scale) for one, odds in zip(sure, male, strict=True)]
+            sure = [one for one in found if one.sure]
+            male = self._judge.read(picture, [one.points for one in sure])
+            read = [_face(one.box, float(odds), scale) for one, odds in zip(sure, male, strict=True)]
+            told = [Face(None, 0.5, _scaled(one.box, scale)) for one in found if not one.sure]
+            # What a coarser search doubted still counts, unless this one found a face there.
+            doubtful = told + [one for one in doubtful if not any(_meet(one, other) for other in (*read, *told))]
+            if read:
                 return (*read, *doubtful)
         return tuple(doubtful)
+
+
+def _meet(one: Face, other: Face) -> bool:
+    """Whether two boxes have a point in common."""
+    apart = any(one.box[i + 2] <= other.box[i] or other.box[i + 2] <= one.box[i] for i in (0, 1))
+    return not apart
 
 
 def _face(box: tuple[float, float, float, float], male: float, scale: float) -> Face:

@@ -1,6 +1,7 @@
 """Where a shift could go wrong without a sound: each of these did, once."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -249,3 +250,38 @@ def test_a_guarded_word_leaves_a_trace_where_tokens_are_drawn(weights, tokenizer
     scores = logits(MAN).log_softmax(1)
     assert torch.equal(hook(NO_TEXT, scores), scores)
     assert [edit.why for edit in hook.passed([[MAN]])[0]] == ["quoted"]
+
+
+def test_a_hook_that_saw_a_batch_refuses_another_even_if_nothing_was_said(weights, tokenizer):
+    hook = AlaLogitsProcessor(weights, WordScorer(), NeutralRule(), None, openers(1), tokenizer)
+    hook(torch.tensor([[A]]), logits(A))  # no listed word in front
+    with pytest.raises(BadInputError, match="already answered"):
+        hook(torch.tensor([[RIDES]]), logits(MAN))
+
+
+def test_even_shares_in_half_precision_are_no_edit():
+    # 1/3 in float32 is 3e-8 more than 1/3: a text that carries nothing must not be moved by 1e-7 nats.
+    for groups in (3, 5, 6, 7):
+        even = torch.full((groups,), 1 / groups).tolist()
+        assert NeutralRule().fall_of(even, 0, claimed=False) == 0.0
+        assert AlignRule(abstain="neutral").fall_of(even, 0, claimed=False) == 0.0
+
+
+def test_the_text_scorer_follows_the_weights_to_a_device(weights, tokenizer):
+    class Listen(WordScorer):
+        devices: ClassVar[list[str]] = []
+
+        def start(self, weights, tokenizer):
+            self.devices.append(weights.token_ids.device.type)
+            return super().start(weights, tokenizer)
+
+    hook = AlaLogitsProcessor(weights, Listen(decay=1.0), NeutralRule(), None, openers(1), tokenizer)
+    hook._move(torch.device("meta"))
+    assert Listen.devices == ["cpu", "meta"]
+
+
+def test_a_scorer_that_keeps_states_is_asked_about_all_rows(weights, tokenizer):
+    scorer = RecordingScorer()
+    hook = AlaLogitsProcessor(weights, scorer, NeutralRule(), None, openers(3), tokenizer)
+    hook(torch.empty(3, 0, dtype=torch.long), logits(A, MAN, A))
+    assert len(scorer.asked[0][0]) == 3

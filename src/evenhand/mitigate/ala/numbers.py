@@ -1,9 +1,14 @@
 """What a step on CPU works out in Python's numbers. In: numbers of one row. Out: numbers."""
 
 from collections.abc import Sequence
-from math import exp, log1p
+from math import exp, expm1, inf, log, log1p
 
-__all__ = ["log_sum", "softmax"]
+__all__ = ["log_moved_of", "log_sum", "softmax"]
+
+
+def log_moved_of(nats: float) -> float:
+    """``kernel.log_moved`` of one number, >= 0."""
+    return log(-expm1(-nats)) if nats > 0 else -inf
 
 
 def log_sum(one: float, other: float) -> float:

@@ -7,7 +7,6 @@ themselves do.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import expm1, inf, log
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from evenhand.mitigate.ala.claims import Claims
 from evenhand.mitigate.ala.guards import GuardReader, GuardTables, blocked
 from evenhand.mitigate.ala.kernel import BANNED, Gate, hand_over
-from evenhand.mitigate.ala.numbers import log_sum
+from evenhand.mitigate.ala.numbers import log_moved_of, log_sum
 from evenhand.mitigate.ala.plan import Plan, moves_of
 from evenhand.mitigate.ala.rows import Rows
 from evenhand.mitigate.ala.signals import RowState, TextState
@@ -36,6 +35,7 @@ class Batch:
         weights: The plan's.
         states: Theirs.
         gate_ids: Vocabulary ids of the gating tokens.
+        gate_columns: Their columns in the weights' tables.
         gate_entry: Their entries, -1 where they carry nothing.
         text: Says what a text carries, where the plan does not.
         guards: When a word is left alone; None for never.
@@ -49,6 +49,7 @@ class Batch:
     weights: TokenWeights
     states: States
     gate_ids: Int[Tensor, " gates"]
+    gate_columns: Int[Tensor, " gates"]
     gate_entry: Int[Tensor, "states gates"]
     text: TextState
     guards: GuardTables | None
@@ -124,8 +125,7 @@ class OnDevice:
         if plan.moves is not None and plan.shares is not None:
             carried, at, moves = plan.shares, entry, plan.moves[acting, aim]
         else:
-            hidden = None if batch.hidden is None else batch.hidden()
-            shares = batch.text.shares(written, drafted[:, None], hidden)
+            shares = self._shares(written, best, drafted)
             fall = plan.rule.fall(shares, rows.of(claims.wanted), rows.of(claims.made))[:, 0]
             carried, at, moves = shares[:, 0], self._place, moves_of(fall * plan.possible[acting, aim])
         targets = plan.targets[acting, aim]
@@ -137,9 +137,20 @@ class OnDevice:
         token_ids = torch.stack([drafted, targets[:, 0]], dim=1)
         return PlannedStep(entry, code, drafted, carried, at, token_ids, shift)
 
+    def _shares(self, written: Tensor, best: Tensor, drafted: Tensor) -> Float[Tensor, "rows 1 groups"]:
+        """What each text carries with its drafted word."""
+        batch = self._batch
+        if batch.text.by_token is not None:
+            return batch.text.by_token[batch.states.of(written), batch.gate_columns[best]][:, None]
+        hidden = None if batch.hidden is None else batch.hidden()
+        return batch.text.shares(written, drafted[:, None], hidden)
+
 
 class RowByRow:
-    """In Python's numbers, for CPU; asks about the pictures of the rows whose word counts."""
+    """In Python's numbers, for CPU; asks about the pictures of the rows whose word counts.
+
+    The nats are numbers: no gradient flows through them.
+    """
 
     def __init__(self, batch: Batch) -> None:
         self._batch, plan = batch, batch.plan
@@ -148,6 +159,8 @@ class RowByRow:
         self._targets, self._possible = plan.targets.numpy(), plan.possible.numpy()
         self._planned = None if plan.moves is None else plan.moves.numpy()
         self._text = batch.text if isinstance(batch.text, RowState) else None
+        # By row and entry, no entry last; constant, as who asked what is.
+        self._named = [] if batch.exempt is None else batch.rows.of(batch.exempt)[:, plan.group].tolist()
 
     def step(self, drafts: Drafts) -> PlannedStep | None:
         """See ``Planned``."""
@@ -162,7 +175,7 @@ class RowByRow:
         codes = self._codes(written, entries, looked, drafts.upcoming)
         aims = [claims.aims[owner or 0] for owner in owners]
         drafted = [int(self._gate_ids[place]) for place in best]
-        carried, at, moves = self._moves(written, drafted, entries, aims, looked)
+        carried, at, moves = self._moves(drafts.written, written, best, entries, aims, looked)
         acting = [row for row in looked if moves[row][0] < 0 and not codes[row] and owners[row] is not None]
         token_ids, shift = [[token, token] for token in drafted], [[-0.0, -0.0] for _ in drafted]
         if acting:
@@ -195,8 +208,7 @@ class RowByRow:
         if drafts.locked is not None:
             entries = [-1 if locked else entry for entry, locked in zip(entries, drafts.locked.tolist(), strict=True)]
         if batch.exempt is not None:
-            named, group = batch.rows.of(batch.exempt).tolist(), batch.plan.group.tolist()
-            entries = [-1 if entry >= 0 and named[row][group[entry]] else entry for row, entry in enumerate(entries)]
+            entries = [-1 if self._named[row][entry] else entry for row, entry in enumerate(entries)]
         return entries
 
     def _codes(
@@ -216,38 +228,46 @@ class RowByRow:
 
     def _moves(
         self,
+        ids: Int[Tensor, "rows written"],
         written: Sequence[Sequence[int]],
-        drafted: Sequence[int],
+        best: Sequence[int],
         entries: Sequence[int],
         aims: Sequence[int],
         looked: Sequence[int],
     ) -> tuple[Tensor, list[int], Mapping[int, Sequence[float]]]:
         """What texts carry, each row's place in it, and what ``kernel.hand_over`` takes for the rows looked at."""
-        batch, plan = self._batch, self._batch.plan
+        plan = self._batch.plan
         if self._planned is not None and plan.shares is not None:
             return plan.shares, list(entries), {row: self._planned[entries[row], aims[row]].tolist() for row in looked}
-        hidden = None if batch.hidden is None else batch.hidden()
-        if hidden is not None and len(looked) < len(hidden):
-            hidden = hidden[looked]
-        shares = self._shares([written[row] for row in looked], [drafted[row] for row in looked], hidden)
-        groups, at, moves = len(batch.weights.groups), [-1] * len(entries), {}
+        shares = self._shares(ids, written, best, looked)
+        groups, at, moves = len(self._batch.weights.groups), [-1] * len(entries), {}
         for place, (row, carried) in enumerate(zip(looked, shares, strict=True)):
             at[row], aim = place, aims[row]
-            fall = plan.rule.fall_of(carried, aim % groups, claimed=aim < groups) * float(
-                self._possible[entries[row], aim]
-            )
-            moves[row] = (-fall, log(-expm1(-fall)) if fall > 0 else -inf)
+            fall = plan.rule.fall_of(carried, aim % groups, claimed=aim < groups)
+            fall *= float(self._possible[entries[row], aim])
+            moves[row] = (-fall, log_moved_of(fall))
         return torch.tensor(shares), at, moves
 
     def _shares(
-        self, written: Sequence[Sequence[int]], drafted: Sequence[int], hidden: Tensor | None
+        self,
+        ids: Int[Tensor, "rows written"],
+        written: Sequence[Sequence[int]],
+        best: Sequence[int],
+        looked: Sequence[int],
     ) -> list[list[float]]:
-        """What each text carries with its drafted word."""
-        if self._text is not None:
-            return self._text.shares_of(written, drafted, hidden)
-        ids = torch.tensor(written, dtype=torch.int64).reshape(len(written), -1)
-        shares: list[list[float]] = self._batch.text.shares(ids, torch.tensor(drafted)[:, None], hidden)[:, 0].tolist()
-        return shares
+        """What the text of each row that is looked at carries with its drafted word."""
+        batch, text = self._batch, self._batch.text
+        if text.by_token is not None:
+            states, columns = batch.states.listed(written), batch.gate_columns
+            return [text.by_token[states[row], columns[best[row]]].tolist() for row in looked]
+        drafted = [int(token) for token in self._gate_ids[best]]
+        hidden = None if batch.hidden is None else batch.hidden()
+        if self._text is None:  # one that keeps states of all rows is asked about all
+            every = text.shares(ids, torch.tensor(drafted)[:, None], hidden)[:, 0].tolist()
+            return [every[row] for row in looked]
+        if hidden is not None and len(looked) < len(hidden):
+            hidden = hidden[looked]
+        return self._text.shares_of([written[row] for row in looked], [drafted[row] for row in looked], hidden)
 
 
 def _scores_of(

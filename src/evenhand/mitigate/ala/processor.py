@@ -90,7 +90,7 @@ class AlaLogitsProcessor(LogitsProcessor):
                 "state cannot say; give another text scorer."
             )
         self._weights, self._rule, self._tokenizer, self._guards = weights, rule, tokenizer, guards
-        self._text = scorer.start(weights, tokenizer)
+        self._scorer, self._text = scorer, scorer.start(weights, tokenizer)
         self._gating, self._in_place, self._decoding = gating or Gating(), in_place, decoding
         self._rows = Rows(owners, pictures=len(pictures))
         self._claims = Claims(signal if rule.reads_claim else None, pictures, weights.groups, needed=rule.needs_claim)
@@ -116,6 +116,7 @@ class AlaLogitsProcessor(LogitsProcessor):
         self._prompt: Tensor | None = None
         self._steps: list[TracedStep] = []
         self._acted = False
+        self._answers = False
         self._locked: Tensor | None = None
 
     def __call__(
@@ -267,9 +268,10 @@ class AlaLogitsProcessor(LogitsProcessor):
             self._prompt = input_ids
         length = self._prompt.shape[1]
         if input_ids.shape[1] < length or (
-            input_ids.shape[1] == length and self._steps and not torch.equal(input_ids, self._prompt)
+            input_ids.shape[1] == length and self._answers and not torch.equal(input_ids, self._prompt)
         ):
             raise BadInputError("this hook has already answered a batch; start a fresh one for every generate call.")
+        self._answers = True
         return input_ids[:, length:]
 
     def _begin(self, scores: Tensor) -> None:
@@ -289,17 +291,18 @@ class AlaLogitsProcessor(LogitsProcessor):
             self._move(device)
         if self._plan is not None:
             batch = Batch(
-                self._plan,
-                self._weights,
-                self._states,
-                self._gate_ids,
-                self._gate_entry,
-                self._text,
-                self._guards,
-                self._exempt,
-                self._rows,
-                self._claims,
-                self._hidden,
+                plan=self._plan,
+                weights=self._weights,
+                states=self._states,
+                gate_ids=self._gate_ids,
+                gate_columns=self._gate_columns,
+                gate_entry=self._gate_entry,
+                text=self._text,
+                guards=self._guards,
+                exempt=self._exempt,
+                rows=self._rows,
+                claims=self._claims,
+                hidden=self._hidden,
             )
             self._planned = RowByRow(batch) if device.type == "cpu" else OnDevice(batch)
 
@@ -317,8 +320,8 @@ class AlaLogitsProcessor(LogitsProcessor):
             self._plan = self._plan.to(device)
         if self._exempt is not None:
             self._exempt = self._exempt.to(device)
-        if self._text.by_token is not None:
-            self._text.by_token = self._text.by_token.to(device)
+        if self._plan is None or self._plan.moves is None:
+            self._text = self._scorer.start(self._weights, self._tokenizer)  # its tables follow the weights
         if self._guards is not None:
             self._guards = self._guards.to(device)
 

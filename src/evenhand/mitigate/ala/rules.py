@@ -33,6 +33,9 @@ __all__ = ["AlignRule", "NearestRule", "NeutralRule", "PaperRule", "ReplacingRul
 STRONGEST = 100.0
 """Nats; beyond it a shift is a ban, and half-precision logits overflow."""
 
+_EVEN = 1e-6
+"""Shares that lie closer together are even: a text that carries nothing has 1/K in float32, not exactly."""
+
 
 @runtime_checkable
 class Rule(Protocol):
@@ -84,7 +87,11 @@ class Rule(Protocol):
 
 @runtime_checkable
 class ReplacingRule(Rule, Protocol):
-    """A rule whose words can be replaced; what it does can be worked out beforehand (``plan``)."""
+    """A rule whose words can be replaced; what it does can be worked out beforehand (``plan``).
+
+    ``fall`` and ``fall_of`` say the same, for devices and for CPU: whoever changes one changes the other. A rule
+    without ``fall_of`` is no ``ReplacingRule``; it works, step by step, without a plan.
+    """
 
     def fall(
         self,
@@ -355,7 +362,8 @@ def _carried(shares: Float[Tensor, "rows candidates groups"]) -> Float[Tensor, "
 
 def _carried_of(shares: Sequence[float]) -> float:
     """``_carried`` of one candidate, in Python's numbers."""
-    return max(max(shares) * len(shares) - 1, 0.0) / (len(shares) - 1)
+    lead = max(shares) * len(shares) - 1
+    return lead / (len(shares) - 1) if lead > _EVEN else 0.0
 
 
 def _neutral_shift(step: Step, strength: float) -> Float[Tensor, "rows tokens"]:

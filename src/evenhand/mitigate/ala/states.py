@@ -15,7 +15,7 @@ class States:
     """``TokenWeights.states``; on CPU most texts are seen at one look not to be inside a word of several pieces.
 
     Args:
-        weights: On CPU.
+        weights: On any device; ``listed`` is for CPU.
     """
 
     def __init__(self, weights: TokenWeights) -> None:

@@ -1,4 +1,4 @@
-"""Why a word was changed. In: what each step did, as tensors. Out: an ``Edit`` per token at which the gate opened.
+"""Why a word was changed. In: what each step did. Out: an ``Edit`` per token at which the gate opened.
 
 Steps are matched to an answer by the ids written before them, not by their order, so that beams and rejected drafts
 leave no trace of their own.

@@ -4,6 +4,7 @@ A multinomial logistic regression on word counts. Its words are those of the tex
 artefact serves every language model, and what a word contributes is its weight: attributions are exact.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AdditiveScorer", "fit_additive"]
 
-_KEPT = 4096
-"""Texts whose reading is remembered; then it begins anew."""
+_KEPT = 1 << 17
+"""Ids of texts whose reading is remembered; then it begins anew."""
+_TRIED = 4
+"""Lengths at which a text's beginning is looked for; reading it from the start costs as much as a few of them."""
 
 
 class AdditiveScorer:
@@ -173,6 +176,8 @@ class AdditiveState:
         self._reader, self._by_token, self._temperature, self._decay = reader, by_token, temperature, decay
         self._bias, self._biases = bias, bias.tolist()
         self._texts: dict[tuple[int, ...], Reading] = {}
+        self._lengths: list[int] = []  # of the texts, ascending
+        self._ids = 0
         self.by_token: Float[Tensor, "states tokens groups"] | None = None
 
     def shares(
@@ -207,17 +212,29 @@ class AdditiveState:
 
     def _read(self, row: Sequence[int]) -> Reading:
         """A text, from the longest beginning of it that was read before."""
-        ids, known = tuple(row), len(row)
-        while known and ids[:known] not in self._texts:
-            known -= 1
-        text = self._texts[ids[:known]] if known else self._by_token.start
-        if known < len(ids):
-            for token in ids[known:]:
-                text = self._by_token.read(text, token, decay=self._decay)
-            if len(self._texts) >= _KEPT:
-                self._texts.clear()
-            self._texts[ids] = text
+        ids, text, known = tuple(row), self._by_token.start, 0
+        if ids in self._texts:
+            return self._texts[ids]
+        shorter = self._lengths[: bisect_left(self._lengths, len(ids))]
+        for length in reversed(shorter[-_TRIED:]):
+            if ids[:length] in self._texts:
+                text, known = self._texts[ids[:length]], length
+                break
+        for token in ids[known:]:
+            text = self._by_token.read(text, token, decay=self._decay)
+        self._keep(ids, text)
         return text
+
+    def _keep(self, ids: tuple[int, ...], text: Reading) -> None:
+        if self._ids + len(ids) > _KEPT:
+            self._texts.clear()
+            self._lengths.clear()
+            self._ids = 0
+        self._texts[ids] = text
+        self._ids += len(ids)
+        place = bisect_left(self._lengths, len(ids))
+        if place == len(self._lengths) or self._lengths[place] != len(ids):
+            self._lengths.insert(place, len(ids))
 
 
 def fit_additive(

@@ -2,9 +2,9 @@
 
 A word is known by the polynomial hash of its bytes modulo 2^64. A piece of letters continues the word before it
 (``hash * base^length + hash of the piece``), any other piece ends it. Because the base is odd it has an inverse, so
-the hash at every position comes from two cumulative sums: nothing is kept between calls, rows may be reordered, and
-a device is never waited for. On CPU ``TokenByToken`` reads the few rows of a step with less ado. Two different words
-have the same hash with a chance of about 2^-64.
+the hash at every position comes from two cumulative sums: ``WordReader`` keeps nothing between calls, rows may be
+reordered, and a device is never waited for. On CPU ``TokenByToken`` reads the few rows of a step with less ado. Two
+different words have the same hash with a chance of about 2^-64.
 """
 
 from collections.abc import Mapping, Sequence
