@@ -285,3 +285,21 @@ def test_a_scorer_that_keeps_states_is_asked_about_all_rows(weights, tokenizer):
     hook = AlaLogitsProcessor(weights, scorer, NeutralRule(), None, openers(3), tokenizer)
     hook(torch.empty(3, 0, dtype=torch.long), logits(A, MAN, A))
     assert len(scorer.asked[0][0]) == 3
+
+
+def test_a_table_of_shares_that_depends_on_the_state_is_read_and_nobody_asked(weights, tokenizer):
+    class ByState:
+        settings: ClassVar[dict[str, str]] = {"kind": "by state"}
+
+        def start(self, weights, tokenizer):
+            # Inside a text "man" carries male, where nothing is written it carries nothing.
+            self.by_token = torch.full((2, 6, 2), 0.5)
+            self.by_token[0, 0] = torch.tensor([1.0, 0.0])
+            return self
+
+        def shares(self, *asked):
+            raise AssertionError("the table says it")
+
+    hook = AlaLogitsProcessor(weights, ByState(), NeutralRule(), None, openers(1), tokenizer)
+    assert torch.equal(hook(NO_TEXT, logits(MAN)), logits(MAN))
+    assert hook(torch.tensor([[A]]), logits(MAN)).argmax(1).tolist() == [PERSON]

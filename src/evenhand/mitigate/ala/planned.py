@@ -35,7 +35,6 @@ class Batch:
         weights: The plan's.
         states: Theirs.
         gate_ids: Vocabulary ids of the gating tokens.
-        gate_columns: Their columns in the weights' tables.
         gate_entry: Their entries, -1 where they carry nothing.
         text: Says what a text carries, where the plan does not.
         guards: When a word is left alone; None for never.
@@ -49,7 +48,6 @@ class Batch:
     weights: TokenWeights
     states: States
     gate_ids: Int[Tensor, " gates"]
-    gate_columns: Int[Tensor, " gates"]
     gate_entry: Int[Tensor, "states gates"]
     text: TextState
     guards: GuardTables | None
@@ -125,7 +123,7 @@ class OnDevice:
         if plan.moves is not None and plan.shares is not None:
             carried, at, moves = plan.shares, entry, plan.moves[acting, aim]
         else:
-            shares = self._shares(written, best, drafted)
+            shares = self._shares(written, drafted)
             fall = plan.rule.fall(shares, rows.of(claims.wanted), rows.of(claims.made))[:, 0]
             carried, at, moves = shares[:, 0], self._place, moves_of(fall * plan.possible[acting, aim])
         targets = plan.targets[acting, aim]
@@ -137,11 +135,12 @@ class OnDevice:
         token_ids = torch.stack([drafted, targets[:, 0]], dim=1)
         return PlannedStep(entry, code, drafted, carried, at, token_ids, shift)
 
-    def _shares(self, written: Tensor, best: Tensor, drafted: Tensor) -> Float[Tensor, "rows 1 groups"]:
+    def _shares(self, written: Tensor, drafted: Tensor) -> Float[Tensor, "rows 1 groups"]:
         """What each text carries with its drafted word."""
         batch = self._batch
         if batch.text.by_token is not None:
-            return batch.text.by_token[batch.states.of(written), batch.gate_columns[best]][:, None]
+            columns = torch.searchsorted(batch.weights.token_ids, drafted)
+            return batch.text.by_token[batch.states.of(written), columns][:, None]
         hidden = None if batch.hidden is None else batch.hidden()
         return batch.text.shares(written, drafted[:, None], hidden)
 
@@ -175,7 +174,7 @@ class RowByRow:
         codes = self._codes(written, entries, looked, drafts.upcoming)
         aims = [claims.aims[owner or 0] for owner in owners]
         drafted = [int(self._gate_ids[place]) for place in best]
-        carried, at, moves = self._moves(drafts.written, written, best, entries, aims, looked)
+        carried, at, moves = self._moves(drafts.written, written, drafted, entries, aims, looked)
         acting = [row for row in looked if moves[row][0] < 0 and not codes[row] and owners[row] is not None]
         token_ids, shift = [[token, token] for token in drafted], [[-0.0, -0.0] for _ in drafted]
         if acting:
@@ -230,7 +229,7 @@ class RowByRow:
         self,
         ids: Int[Tensor, "rows written"],
         written: Sequence[Sequence[int]],
-        best: Sequence[int],
+        drafted: Sequence[int],
         entries: Sequence[int],
         aims: Sequence[int],
         looked: Sequence[int],
@@ -239,7 +238,7 @@ class RowByRow:
         plan = self._batch.plan
         if self._planned is not None and plan.shares is not None:
             return plan.shares, list(entries), {row: self._planned[entries[row], aims[row]].tolist() for row in looked}
-        shares = self._shares(ids, written, best, looked)
+        shares = self._shares(ids, written, drafted, looked)
         groups, at, moves = len(self._batch.weights.groups), [-1] * len(entries), {}
         for place, (row, carried) in enumerate(zip(looked, shares, strict=True)):
             at[row], aim = place, aims[row]
@@ -252,22 +251,24 @@ class RowByRow:
         self,
         ids: Int[Tensor, "rows written"],
         written: Sequence[Sequence[int]],
-        best: Sequence[int],
+        drafted: Sequence[int],
         looked: Sequence[int],
     ) -> list[list[float]]:
         """What the text of each row that is looked at carries with its drafted word."""
-        batch, text = self._batch, self._batch.text
+        hidden = None if self._batch.hidden is None else self._batch.hidden()
+        if self._text is not None:
+            if len(looked) < len(written):
+                written, drafted = [written[row] for row in looked], [drafted[row] for row in looked]
+                hidden = None if hidden is None else hidden[looked]
+            return self._text.shares_of(written, drafted, hidden)
+        text, tokens = self._batch.text, torch.tensor(drafted)[:, None]
         if text.by_token is not None:
-            states, columns = batch.states.listed(written), batch.gate_columns
-            return [text.by_token[states[row], columns[best[row]]].tolist() for row in looked]
-        drafted = [int(token) for token in self._gate_ids[best]]
-        hidden = None if batch.hidden is None else batch.hidden()
-        if self._text is None:  # one that keeps states of all rows is asked about all
-            every = text.shares(ids, torch.tensor(drafted)[:, None], hidden)[:, 0].tolist()
-            return [every[row] for row in looked]
-        if hidden is not None and len(looked) < len(hidden):
-            hidden = hidden[looked]
-        return self._text.shares_of([written[row] for row in looked], [drafted[row] for row in looked], hidden)
+            columns = torch.searchsorted(self._batch.weights.token_ids, tokens)
+            shares = text.by_token[self._batch.states.of(ids)[:, None], columns]
+        else:  # of all rows: a scorer may keep states, which go on together
+            shares = text.shares(ids, tokens, hidden)
+        every: list[list[float]] = shares[:, 0].tolist()
+        return [every[row] for row in looked]
 
 
 def _scores_of(

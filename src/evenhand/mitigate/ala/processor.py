@@ -295,7 +295,6 @@ class AlaLogitsProcessor(LogitsProcessor):
                 weights=self._weights,
                 states=self._states,
                 gate_ids=self._gate_ids,
-                gate_columns=self._gate_columns,
                 gate_entry=self._gate_entry,
                 text=self._text,
                 guards=self._guards,
