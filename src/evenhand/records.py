@@ -183,7 +183,7 @@ class Label:
         attribute: Attribute name.
         group: One of the attribute's groups, or None.
         reason: Where ``group`` is None, why: ``both``, ``neutral``, ``none``, ``unparsed``, ``refused``, ``no face``,
-            ``several faces``, ``uncertain`` or ``error``.
+            ``several faces``, ``uncertain``, ``unlabelled`` or ``error``.
         confidence: In [0, 1]; 1 for word lists.
     """
 

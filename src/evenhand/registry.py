@@ -19,15 +19,19 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             {
                 "captioner": "evenhand.models.captioner:load_captioner",
                 "hf": "evenhand.models.transformers_model:load_transformers_model",
+                "unified": "evenhand.models.unified.model:load_unified_model",
             }
         ),
         "probes": MappingProxyType(
             {
+                "blank_image": "evenhand.probes.blank_image:blank_image",
                 "captioning": "evenhand.probes.captioning:captioning",
                 "coco": "evenhand.probes.coco:coco",
                 "context_neutral": "evenhand.probes.context:context_neutral",
                 "context_none": "evenhand.probes.context:context_none",
                 "context_opposite": "evenhand.probes.context:context_opposite",
+                "occupations": "evenhand.probes.occupations:occupations",
+                "occupations_augmented": "evenhand.probes.occupations:occupations_augmented",
             }
         ),
         "classifiers": MappingProxyType(

@@ -121,3 +121,19 @@ def test_labels():
 def test_refused(answers):
     with pytest.raises(BadInputError, match="answers: got"):
         AnswerClassifier(GENDER, answers)
+
+
+def test_a_refusal_is_told_from_what_cannot_be_read():
+    reader = AnswerClassifier(load_attribute("gender"), refusals=("unknown", "cannot tell"))
+    assert reader.read("Unknown.") == (None, "refused")
+    assert reader.read("I cannot tell, perhaps male") == (None, "refused")  # the first one counts
+    assert reader.read("male or unknown") == ("male", None)
+    assert reader.read("a person") == (None, "unparsed")
+    assert not reader.several("male or unknown")
+    assert reader.several("unknown, male or female")
+
+
+@pytest.mark.parametrize("refusal", ["Male", "?"])
+def test_a_refusal_must_be_words_of_no_group(refusal):
+    with pytest.raises(BadInputError, match="refusals"):
+        AnswerClassifier(load_attribute("gender"), refusals=(refusal,))

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from evenhand.classify.pictures.encoder import FeatureEncoder
 from evenhand.errors import BadInputError
-from evenhand.models.vision_features import FeatureEncoder, load_vision_features, vision_features
+from evenhand.models.vision_features import load_vision_features, vision_features
 
 pytestmark = pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed (extra `hf`)")
 

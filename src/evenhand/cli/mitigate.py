@@ -11,7 +11,7 @@ from evenhand.cli.output import notes, print_json, progress_bar, work_silently
 from evenhand.errors import BadInputError
 
 if TYPE_CHECKING:
-    from evenhand.mitigate.ala.calibration import FitReport
+    from evenhand.classify.calibration import FitReport
     from evenhand.records import Attribute
 
 __all__ = ["ala_fit_command", "ala_importance_command", "mitigate_app"]

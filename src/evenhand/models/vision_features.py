@@ -7,7 +7,7 @@ tokens, which are averaged for each picture. CLIP and SigLIP models themselves g
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,31 +17,14 @@ from torch import Tensor
 
 from evenhand.errors import BadInputError
 
-__all__ = ["FeatureEncoder", "VisionFeatures", "load_vision_features", "vision_features"]
+__all__ = ["VisionFeatures", "load_vision_features", "vision_features"]
 
 _TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder", "image_encoder", "encoder")
 _INSIDE = ("model", "vlm", "base_model")  # where transformers keeps the model without its head
 
 
-@runtime_checkable
-class FeatureEncoder(Protocol):
-    """Frozen features of pictures.
-
-    Attributes:
-        name: Of the model and what is taken from it; what was fitted on other features is refused by it.
-        feature_dim: Columns of the features.
-    """
-
-    name: str
-    feature_dim: int
-
-    def encode(self, pictures: Sequence[Image]) -> Float[Tensor, "rows features"]:
-        """One row per picture, float32, on the CPU."""
-        ...
-
-
 class VisionFeatures:
-    """Features from one vision tower.
+    """Features from one vision tower: a ``FeatureEncoder`` of ``classify.pictures.encoder``.
 
     Args:
         tower: A callable module, or a model with ``get_image_features``.

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
+from evenhand.classify.calibration import FitReport, fit_temperature, measure_fit, require_trained
 from evenhand.errors import BadInputError
-from evenhand.mitigate.ala.calibration import FitReport, fit_temperature, measure_fit, require_trained
 from evenhand.mitigate.ala.text.artefact import FittedScorer, ScorerRecord, refuse_foreign_folder, save_scorer
 from evenhand.mitigate.ala.text.examples import Examples, Split, read_examples, split_examples
 from evenhand.records import Attribute

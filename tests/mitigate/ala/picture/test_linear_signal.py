@@ -10,14 +10,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from evenhand.attributes import load_attribute
+from evenhand.classify.calibration import FitReport
 from evenhand.classify.encodings import Encoding
+from evenhand.classify.pictures.encoder import FeatureEncoder
+from evenhand.classify.pictures.labelled import labelled_pictures
 from evenhand.errors import ArtefactError, BadInputError, LabelsError, TooFewSamplesError
-from evenhand.mitigate.ala.calibration import FitReport
 from evenhand.mitigate.ala.picture.fit import fit_picture_signal
-from evenhand.mitigate.ala.picture.labelled import labelled_pictures
 from evenhand.mitigate.ala.picture.linear import LinearReading, LinearSignal, load_picture_signal
 from evenhand.mitigate.ala.signals import PictureSignal
-from evenhand.models.vision_features import FeatureEncoder
 from evenhand.records import Claim
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra `hf`)")

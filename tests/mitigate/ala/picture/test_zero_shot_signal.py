@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from evenhand.attributes import load_attribute
+from evenhand.classify.pictures.zero_shot import default_texts
 from evenhand.errors import BadInputError
-from evenhand.mitigate.ala.picture.zero_shot import ZeroShotSignal, default_texts, load_zero_shot
+from evenhand.mitigate.ala.picture.zero_shot import ZeroShotSignal, load_zero_shot
 from evenhand.mitigate.ala.signals import PictureSignal
 from evenhand.records import Claim
 
@@ -40,7 +41,9 @@ class Compass(torch.nn.Module):
 
 def compass(images=None, text=None, **_):
     if images is not None:
-        return {"pixel_values": torch.tensor([np.asarray(images)[0, 0, :2].tolist()], dtype=torch.float32)}
+        return {
+            "pixel_values": torch.tensor([np.asarray(one)[0, 0, :2].tolist() for one in images], dtype=torch.float32)
+        }
     return {"input_ids": torch.tensor([SPACE[one] for one in text])}
 
 

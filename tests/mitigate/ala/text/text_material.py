@@ -8,7 +8,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from evenhand.mitigate.ala.calibration import FitReport
+from evenhand.classify.calibration import FitReport
 from evenhand.mitigate.ala.weights import TokenWeights
 
 SENTENCES = [

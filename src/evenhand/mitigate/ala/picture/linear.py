@@ -18,10 +18,11 @@ from jaxtyping import Float
 from PIL.Image import Image
 from torch import Tensor
 
+from evenhand.classify.calibration import FitReport, require_trained
+from evenhand.classify.pictures.encoder import FeatureEncoder
 from evenhand.errors import ArtefactError, BadInputError
-from evenhand.mitigate.ala.calibration import FitReport, require_trained
 from evenhand.mitigate.ala.picture.shares import check_certain, claim_from_shares
-from evenhand.models.vision_features import FeatureEncoder, load_vision_features
+from evenhand.models.vision_features import load_vision_features
 from evenhand.records import Attribute, Claim
 
 __all__ = ["LinearReading", "LinearSignal", "load_picture_signal", "save_picture_signal"]

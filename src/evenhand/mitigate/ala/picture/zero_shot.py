@@ -10,39 +10,17 @@ included. Its band is wide, and its accuracy is to be measured on labelled pictu
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from PIL.Image import Image
 from torch import Tensor
 
-from evenhand.errors import BadInputError
+from evenhand.classify.pictures.zero_shot import ZeroShotClassifier, load_zero_shot_classifier
 from evenhand.mitigate.ala.picture.shares import check_certain, claim_from_shares
 from evenhand.records import Attribute, Claim
 
-__all__ = ["ZeroShotSignal", "default_texts", "load_zero_shot"]
-
-_WORDS = MappingProxyType(
-    {
-        ("male", "female"): MappingProxyType(
-            {"male": ("man", "boy", "gentleman", "male person"), "female": ("woman", "girl", "lady", "female person")}
-        ),
-    }
-)
-
-
-def default_texts(attribute: Attribute) -> Mapping[str, tuple[str, ...]]:
-    """Each group's texts, ``a photo of a WORD``: words for male and female, else ``GROUP person``, ``GROUP face``."""
-    known = next((words for groups, words in _WORDS.items() if set(groups) == set(attribute.groups)), None)
-    return {
-        group: tuple(
-            f"a photo of {'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
-            for word in (known[group] if known else (f"{group} person", f"{group} face"))
-        )
-        for group in attribute.groups
-    }
+__all__ = ["ZeroShotSignal", "load_zero_shot"]
 
 
 class ZeroShotSignal:
@@ -73,49 +51,18 @@ class ZeroShotSignal:
         sharpen: bool = False,
     ) -> None:
         check_certain(certain, attribute)
-        needed = ("get_image_features", "get_text_features", "logit_scale")
-        lacks = [one for one in needed if not hasattr(model, one)]
-        if lacks:
-            raise BadInputError(f"{type(model).__name__} lacks {', '.join(lacks)}; give a CLIP or SigLIP model.")
-        said = default_texts(attribute) if texts is None else {group: tuple(texts[group]) for group in texts}
-        if set(said) != set(attribute.groups) or not all(said.values()):
-            raise BadInputError(
-                f"texts: got groups {sorted(said)}; allowed: at least one text for each of {attribute.groups}."
-            )
-        self._model, self._processor = model.eval(), processor
+        self._classifier = ZeroShotClassifier(model, processor, attribute, name=name, texts=texts)
         self._certain, self._sharpen = certain, sharpen
-        self._prototypes = torch.stack([self._prototype(said[group]) for group in attribute.groups])
-        self._scale = float(model.logit_scale.detach().float().exp())
-        named = name or f"{type(model).__name__}/{getattr(model.config, '_name_or_path', '') or 'unnamed'}"
-        self.settings: Mapping[str, object] = {
-            "kind": "zero-shot",
-            "model": named,
-            "texts": {group: list(said[group]) for group in attribute.groups},
-            "scale": round(self._scale, 6),
-            "certain": certain,
-            "sharpen": sharpen,
-        }
+        self.settings: Mapping[str, object] = {**self._classifier.settings, "certain": certain, "sharpen": sharpen}
 
     def claim(self, picture: Callable[[], Image]) -> Claim:
         """What the texts say about one picture."""
         shares = self.shares(picture())
         return claim_from_shares(shares.tolist(), certain=self._certain, sharpen=self._sharpen, reason="texts")
 
-    @torch.inference_mode()
     def shares(self, picture: Image) -> Float[Tensor, " groups"]:
         """Each group's share of one picture, of sum 1."""
-        inputs = self._processor(images=picture.convert("RGB"), return_tensors="pt")
-        seen = _unit(self._model.get_image_features(pixel_values=inputs["pixel_values"].to(self._model.dtype)))
-        return (self._scale * (self._prototypes @ seen[0])).double().softmax(0)
-
-    @torch.inference_mode()
-    def _prototype(self, texts: Sequence[str]) -> Float[Tensor, " features"]:
-        # SigLIP was trained on texts padded to their full length; CLIP masks what is padded, so it does not mind.
-        inputs = self._processor(text=list(texts), return_tensors="pt", padding="max_length", truncation=True)
-        known = {key: inputs[key] for key in ("input_ids", "attention_mask") if key in inputs}
-        mean = _unit(self._model.get_text_features(**known)).mean(0)
-        prototype: Tensor = mean / mean.norm()
-        return prototype
+        return self._classifier.shares([picture])[0]
 
 
 def load_zero_shot(
@@ -137,16 +84,7 @@ def load_zero_shot(
         certain: As in ``ZeroShotSignal``.
         sharpen: As in ``ZeroShotSignal``.
     """
-    from transformers import AutoModel, AutoProcessor
-
-    auto: Any = AutoProcessor
-    model = AutoModel.from_pretrained(path, revision=revision)
-    processor = auto.from_pretrained(path, revision=revision)
-    name = path if revision is None else f"{path}@{revision}"
-    return ZeroShotSignal(model, processor, attribute, name=name, texts=texts, certain=certain, sharpen=sharpen)
-
-
-def _unit(out: Any) -> Tensor:
-    features = (out if isinstance(out, Tensor) else out.pooler_output).float()
-    unit: Tensor = features / features.norm(dim=-1, keepdim=True)
-    return unit
+    read = load_zero_shot_classifier(path, attribute, revision=revision, texts=texts)
+    return ZeroShotSignal(
+        read.model, read.processor, attribute, name=read.name, texts=texts, certain=certain, sharpen=sharpen
+    )

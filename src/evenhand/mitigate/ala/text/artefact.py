@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from evenhand.classify.calibration import FitReport, require_trained
 from evenhand.errors import ArtefactError, BadInputError, TokenizerMismatchError
-from evenhand.mitigate.ala.calibration import FitReport, require_trained
 from evenhand.mitigate.ala.signals import TextScorer, TextState
 from evenhand.mitigate.ala.weights import TokenWeights
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from evenhand.classify.calibration import FitReport
 from evenhand.errors import ArtefactError
-from evenhand.mitigate.ala.calibration import FitReport
 from evenhand.mitigate.ala.text.artefact import ScorerRecord, check_start, read_folder, settings_of, take
 from evenhand.mitigate.ala.text.prefix import PrefixStates
 from evenhand.mitigate.ala.text.training import Schedule, logits_of, train_network

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from evenhand.classify.calibration import FitReport
 from evenhand.errors import BadInputError
-from evenhand.mitigate.ala.calibration import FitReport
 from evenhand.mitigate.ala.numbers import softmax
 from evenhand.mitigate.ala.states import States
 from evenhand.mitigate.ala.text.artefact import ScorerRecord, check_start, read_folder, settings_of, take

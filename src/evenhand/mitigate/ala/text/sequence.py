@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from evenhand.classify.calibration import FitReport
 from evenhand.errors import ArtefactError, BadInputError
-from evenhand.mitigate.ala.calibration import FitReport
 from evenhand.mitigate.ala.text.artefact import ScorerRecord, check_start, settings_of, take
 from evenhand.mitigate.ala.weights import TokenWeights
 from evenhand.models.decode import text_of

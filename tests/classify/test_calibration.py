@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from evenhand.errors import ArtefactError, BadInputError, TooFewSamplesError
-from evenhand.mitigate.ala.calibration import (
+from evenhand.classify.calibration import (
     FitReport,
     abstain_band,
     expected_calibration_error,
@@ -15,6 +14,7 @@ from evenhand.mitigate.ala.calibration import (
     measure_fit,
     require_trained,
 )
+from evenhand.errors import ArtefactError, BadInputError, TooFewSamplesError
 
 GOOD = FitReport(accuracy=0.9, ece=0.03, temperature=1.5, train=700, held_out=150, majority=0.6, calibration=150)
 
