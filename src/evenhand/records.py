@@ -19,6 +19,7 @@ __all__ = [
     "Prompt",
     "Sample",
     "Scored",
+    "ScoredPictures",
     "WordChange",
 ]
 
@@ -287,3 +288,34 @@ class Comparison:
     estimates: tuple[Estimate, ...]
     changes: tuple[WordChange, ...]
     counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPictures:
+    """One run of drawn pictures with its labels and estimates.
+
+    Attributes:
+        run: Name of the run, unique in a report.
+        settings: What the run was made with (the manifest's settings).
+        classifiers: Attribute -> what its classifier says of itself.
+        denominator: What shares are shares of.
+        prompts: In the order they were asked.
+        samples: In the order of the prompts, then of k; their pictures are left on disk.
+        labels: Attribute, products of two included -> one label per sample, same order.
+        estimates: Attribute -> means over the prompts, in the order they are shown.
+        per_prompt: Attribute -> prompt id -> the groups' shares, then the distances.
+        counts: Named counts, for example ``pictures``, ``errors``, ``gender: no face``.
+        prompts_sha256: Of the prompts; runs with another one cannot be paired.
+    """
+
+    run: str
+    settings: Mapping[str, object]
+    classifiers: Mapping[str, Mapping[str, object]]
+    denominator: str
+    prompts: tuple[Prompt, ...]
+    samples: tuple[Sample, ...]
+    labels: Mapping[str, tuple[Label, ...]]
+    estimates: Mapping[str, tuple[Estimate, ...]]
+    per_prompt: Mapping[str, Mapping[str, tuple[Estimate, ...]]]
+    counts: Mapping[str, int]
+    prompts_sha256: str

@@ -103,7 +103,7 @@ def test_list_names_what_ships_and_what_is_installed(tmp_path: Path):
     [
         (("audit", "captionr", "--data", "photos"), "Did you mean captioner?"),
         (("audit", "says-person", "--data", "nowhere"), "is not a folder"),
-        (("audit", "says-person", "--data", "photos", "--probe", "captionin"), "Did you mean captioning?"),
+        (("audit", "says-person", "--data", "photos", "--probe", "captionin"), "Did you mean captioning"),
         (("audit", "says-person", "--data", "photos", "--mitigate", "aline"), "Did you mean align?"),
         (("audit", "says-person", "--data", "photos", "--attribute", "gendre"), "Did you mean gender?"),
         (("report", "nothing"), "make one with evenhand audit"),

@@ -26,7 +26,7 @@ from evenhand.models.protocol import Intervention, TextModel
 from evenhand.pictures import open_picture
 from evenhand.records import Claim, Edit, Sample
 
-EXTENSION = Path(__file__).parent / "extension"
+EXTENSION = Path(__file__).parents[1] / "extension"
 WORD = {"male": "man", "female": "woman"}
 OTHER = {"male": "woman", "female": "man"}
 # 10 pictures declared male, 5 declared female.

@@ -1,30 +1,27 @@
-"""THE FLOW. In: a model, a probe's data, a mitigation. Out: a ledger, and from it labels, estimates, comparisons.
+"""Texts about pictures. In: a model, a probe's data, a mitigation. Out: a ledger, labels, estimates, comparisons.
 
-The one file that knows all stages. Sampling (``audit``) writes the ledger and can be resumed; scoring (``score``)
+Sampling (``audit``) writes the ledger and can be resumed; scoring (``score``)
 and comparing (``compare``) only read it, so every number can be recomputed from the run folder alone.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from evenhand.attributes import attribute_from_settings, load_attribute, measuring_settings
 from evenhand.classify.words import WordClassifier
 from evenhand.errors import BadInputError, MissingExtraError
-from evenhand.execute.local import run_locally
-from evenhand.ledger import Ledger, seed_of
+from evenhand.ledger import Ledger
 from evenhand.metrics.changes import count_changes, word_changes
 from evenhand.metrics.misclassification import compare_misclassification, misclassification
 from evenhand.models.protocol import Intervention, TextModel
+from evenhand.pipeline.filling import Progress, fill
 from evenhand.records import Attribute, Comparison, Label, Prompt, Sample, Scored
 from evenhand.registry import load, names
 
-__all__ = ["Progress", "audit", "compare", "score"]
-
-Progress = Callable[[int, int], None]
-"""Called with (samples there, samples wanted) whenever a batch is stored."""
+__all__ = ["audit", "compare", "score"]
 
 RESAMPLING_SEED = 0
 """Of the intervals; fixed, so that a run scored twice gives the same numbers."""
@@ -201,33 +198,12 @@ def _intervention(mitigate: str | Intervention | None, attribute: Attribute) -> 
 def _fill(
     ledger: Ledger, model: TextModel, intervention: Intervention | None, run: str, progress: Progress | None
 ) -> None:
-    """Ask what is missing, batch by batch, and store every batch before the next."""
-    missing = ledger.missing(1)
-    wanted = len(ledger.prompts())
-    done = wanted - len(missing)
-    if progress is not None:
-        progress(done, wanted)
+    """Ask what is missing."""
 
-    def work(batch: Sequence[tuple[Prompt, int]]) -> tuple[Sample, ...]:
-        seeds = [seed_of(run, prompt.id, k) for prompt, k in batch]
-        samples = model.answer([prompt for prompt, _ in batch], seeds=seeds, intervention=intervention)
-        if len(samples) != len(batch):
-            raise BadInputError(
-                f"model {model.name!r}: got {len(samples)} samples for {len(batch)} prompts; allowed: one each; "
-                "give a prompt that fails a sample with error."
-            )
-        return samples
+    def ask(prompts: Sequence[Prompt], seeds: Sequence[int]) -> tuple[Sample, ...]:
+        return model.answer(prompts, seeds=seeds, intervention=intervention)
 
-    for samples in run_locally(work, list(_batches(missing, model.batch_size))):
-        ledger.append(samples)
-        done += len(samples)
-        if progress is not None:
-            progress(done, wanted)
-
-
-def _batches(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+    fill(ledger, ask, name=model.name, batch_size=model.batch_size, samples=1, run=run, progress=progress)
 
 
 def _said(label: Label) -> str:
