@@ -207,7 +207,7 @@ class Estimate:
         high: Upper end of the interval.
         level: Coverage the interval aims at, for example 0.95.
         n: Number of independent units resampled.
-        unit: What a unit is: ``picture`` or ``scene``.
+        unit: What a unit is: ``picture``, ``scene``, ``prompt`` or ``answer``.
         method: How the interval was made.
         largest: The largest value the statistic can take here.
         floor: What a perfectly even model would show at this n, on average.
