@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from drawing import ColourReader, Painter, digest
+from PIL import Image
 
 from evenhand.errors import BadInputError, ChangedRunError
 from evenhand.ledger import Ledger
+from evenhand.pipeline.captions import audit
 from evenhand.pipeline.pictures import draw, score_pictures
 
 SHARES = {"sewer": 0.2, "sergeant": 0.9}
@@ -101,6 +103,19 @@ def test_what_is_no_model_is_refused(occupations, tmp_path):
         run("janus", occupations, tmp_path / "run")
     with pytest.raises(BadInputError, match="batch_size"):
         run(Painter(SHARES, batch_size=0), occupations, tmp_path / "run")
+
+
+def test_an_audit_of_texts_says_that_a_probe_or_a_model_is_for_pictures(occupations, tmp_path):
+    for probe in ("occupations", "blank_image"):
+        with pytest.raises(BadInputError, match="declares no gender of 2 of 2"):
+            audit("captioner", probe=probe, data=occupations, out=tmp_path / "run")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "labels.csv").write_text("file,gender\na.png,male\n")
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    for model in ("unified", "unified:folder"):
+        with pytest.raises(BadInputError, match="draws"):
+            audit(model, probe="captioning", data=folder, out=tmp_path / "run")
 
 
 def test_no_samples_and_no_labellers_are_refused(occupations, tmp_path):

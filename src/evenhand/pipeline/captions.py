@@ -59,6 +59,13 @@ def audit(
     declared = load_attribute(attribute)
     ask = cast(Callable[[str, Attribute], Sequence[Prompt]], load("probes", probe))
     prompts = ask(str(data), declared)
+    undeclared = [prompt.id for prompt in prompts if declared.name not in prompt.facts]
+    if undeclared:
+        raise BadInputError(
+            f"probe {probe!r} declares no {declared.name} of {len(undeclared)} of {len(prompts)} prompts (the first: "
+            f"{undeclared[0]!r}), so answers cannot be right or wrong. Allowed here: probes of pictures with labels, "
+            "such as captioning. What a model draws is stored and scored by evenhand.pipeline.draw and score_pictures."
+        )
     if isinstance(mitigate, str):
         names_of_mitigations = ("none", *names("mitigations"))
         if mitigate == "none":
@@ -173,6 +180,11 @@ def _model(model: str | TextModel) -> TextModel:
         if model.batch_size < 1:
             raise BadInputError(f"model {model.name!r}: batch_size is {model.batch_size}; give 1 or more.")
         return model
+    if model == "unified" or model.startswith("unified:"):
+        raise BadInputError(
+            f"model {model!r} draws; an audit of texts needs one that answers about pictures, such as captioner or "
+            "hf:FOLDER. Use evenhand.pipeline.draw for pictures."
+        )
     if model.startswith("hf:"):
         make = cast(Callable[[str | None], TextModel], load("models", "hf"))
         return make(model.removeprefix("hf:"))
