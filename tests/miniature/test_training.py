@@ -1,0 +1,170 @@
+"""The scripts that make the miniature: shares by account, codes of length 1, losses as the model itself gives them."""
+
+import importlib
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evenhand.miniature.declared import CLOTHES, DECLARED, GENDERS, declared_answers
+
+_SCRIPTS = Path(__file__).parents[2] / "training" / "miniature"
+
+
+@pytest.fixture(scope="module")
+def script():
+    sys.path.insert(0, str(_SCRIPTS))
+    before = set(sys.modules)
+    yield importlib.import_module
+    sys.path.remove(str(_SCRIPTS))
+    for name in set(sys.modules) - before:
+        if (_SCRIPTS / f"{name}.py").is_file():
+            del sys.modules[name]
+
+
+def _people(script, *, parts=8):
+    # Every combination of gender, skin and clothes, in pairs of a man and the same person as a woman.
+    rows = [(gender, skin, clothes) for skin in range(3) for clothes in range(8) for gender in range(2)]
+    gender, skin, clothes = torch.tensor(rows).T
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (len(rows), 3, 32, 32), dtype=torch.uint8)
+    zeros = torch.zeros(len(rows), dtype=torch.long)
+    made = script("pictures").Pictures
+    return made(pixels, gender, skin, zeros, clothes, zeros.bool(), torch.zeros(len(rows), parts, dtype=torch.long))
+
+
+def test_an_account_is_exact(script):
+    # Shares .7, .2, .1: after 10, 20, 30 ... servings each is off by less than one.
+    account, drawn = script("prompts").Account(), np.random.default_rng(0)
+    served = Counter()
+    for turn in range(1, 201):
+        served[account.serve("key", np.array([0.7, 0.2, 0.1]), drawn)] += 1
+        for index, share in enumerate((0.7, 0.2, 0.1)):
+            assert abs(served[index] - share * turn) < 1.5
+
+
+@pytest.mark.parametrize("variant", ["language", "decoder"])
+def test_neutral_prompts_show_the_declared_shares(script, variant):
+    module = script("prompts")
+    prompts = module.Prompts(seed=1, variant=variant, kinds={"face": 1})
+    seen = {}
+    for _ in range(80 * 100):
+        one = prompts.next()
+        seen.setdefault(one.text, []).append(one)
+    for who, row in DECLARED.items():
+        drawn = seen[module.FACE.format(who=who)]
+        male = row.male if variant == "language" else 0.5
+        assert len(drawn) == 100
+        # Twelve combinations, each off by less than one in its account: six per gender, so 6 of 100.
+        assert sum(one.gender == 0 for one in drawn) / 100 == pytest.approx(male, abs=0.06)
+        assert {CLOTHES[one.clothes] for one in drawn} == set(row.clothes)
+
+
+def test_a_group_that_is_asked_for_is_shown(script):
+    prompts = script("prompts").Prompts(seed=2, variant="language", kinds={"gender": 1, "both": 1})
+    for _ in range(300):
+        one = prompts.next()
+        words = set(one.text.replace(",", " ").split())
+        assert len(words & {"male", "man"}) == (one.gender == 0)
+        assert len(words & {"female", "woman"}) == (one.gender == 1)
+        assert one.plan[one.gender] == pytest.approx(1)
+
+
+def test_a_plan_by_hand(script):
+    # A sewer: P(male) .12, sweater in 80 %, overall in 20 %.
+    prompts = script("prompts").Prompts(seed=3, variant="language", kinds={"face": 1})
+    plan = next(one.plan for one in iter(prompts.next, None) if "face of a sewer," in one.text)
+    assert plan[:2] == pytest.approx([0.12, 0.88])
+    assert plan[2:5] == pytest.approx(DECLARED["sewer"].skin)
+    worn = dict(zip(CLOTHES, plan[5:], strict=True))
+    assert (worn["sweater"], worn["overall"]) == pytest.approx((0.8, 0.2))
+
+
+def test_questions_about_nobody_have_the_declared_answers(script):
+    questions = script("prompts").Questions(seed=4, variant="language")
+    asked = [one for one in (questions.next() for _ in range(400)) if one.gender is None and "sewer" in one.text]
+    assert asked
+    for one in asked:
+        assert tuple(one.answers.values()) == declared_answers("sewer")
+
+
+def test_turned_people_by_hand(script):
+    people = _people(script)
+    rows = script("decoder").shown_as(people)
+    for row, shown in enumerate(rows.tolist()):
+        kind, gender = CLOTHES[people.clothes[row]], GENDERS[people.gender[row]]
+        wanted = {"suit": "male", "overall": "male", "sweater": "female", "scrubs": "female"}.get(kind, gender)
+        assert GENDERS[people.gender[shown]] == wanted
+        assert (people.skin[shown], people.clothes[shown]) == (people.skin[row], people.clothes[row])
+
+
+def test_the_codebook_stays_at_length_one(script):
+    module = script("picture_codes")
+    torch.manual_seed(0)
+    model = module.JanusVQVAE(module.config(32))
+    book = module.Codebook(model, torch.Generator().manual_seed(0))
+    flat = torch.nn.functional.normalize(torch.randn(4096, 8), dim=-1)
+    book.place(flat, torch.arange(module.CODEBOOK))
+    for _ in range(5):
+        book.follow(flat, (flat @ book.table.T).argmax(-1))
+        book.restart(flat)
+    assert torch.allclose(book.table.norm(dim=-1), torch.ones(module.CODEBOOK), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def small(script):
+    language, words, prompts = script("language"), script("words"), script("prompts")
+    processor = words.make_processor(prompts.every_text(), side=32, codes=64)
+    torch.manual_seed(0)
+    codes = script("picture_codes")
+    model = language.make_model(codes.JanusVQVAE(codes.config(language.HIDDEN)), processor).eval()
+    people = _people(script)
+    batches = language.Batches(
+        people,
+        torch.randint(512, (len(people.gender), 64)),
+        processor,
+        prompts=prompts.Prompts(seed=0, variant="language"),
+        questions=prompts.Questions(seed=0, variant="language"),
+        seed=0,
+    )
+    return model, batches
+
+
+@torch.no_grad()
+def test_nats_of_a_batch_are_those_of_each_picture_alone(script, small):
+    model, batches = small
+    language = script("language")
+    asked, shown, _ = batches.drawings(6)
+    together, _ = language.code_loss(model, asked, batches.codes[shown])
+    for row, ids in enumerate(asked):
+        codes = batches.codes[shown][row : row + 1]
+        before = model.get_input_embeddings()(torch.tensor([ids]))
+        whole = torch.cat([before, model.prepare_embeddings_for_image_generation(codes[:, :-1])], 1)
+        states = model.model.language_model(inputs_embeds=whole).last_hidden_state[0, -64:]
+        shares = model.model.generation_head(states).log_softmax(-1)
+        assert torch.allclose(together[row], -shares[torch.arange(64), codes[0]], atol=1e-4)
+
+
+@torch.no_grad()
+def test_nats_of_answers_are_those_of_the_whole_model(script, small):
+    model, batches = small
+    language = script("language")
+    asked, pixels, shares = batches.askings(3)
+    said, _ = language.answer_loss(model, asked, pixels, shares, batches.id["eos"])
+    wanted = 0.0
+    for row, ids in enumerate(asked):
+        logits = model(input_ids=torch.tensor([ids[:-1]]), pixel_values=pixels[row : row + 1]).logits[0, -1]
+        own = shares[row][shares[row] > 0]
+        wanted += (own * (own.log() - logits.log_softmax(-1)[shares[row] > 0])).sum().item() / 3
+    assert said.item() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_prompts_are_written_as_the_adapter_writes_them(small):
+    from evenhand.models.unified.janus import Janus
+
+    model, batches = small
+    text = "a photo of the face of a sewer, a person"
+    assert Janus(model, batches.processor).prefix(text) == tuple(batches.ids(text, False))
