@@ -15,7 +15,9 @@
     │   ├── ChangedRunError                   it was made with other settings or prompts
     │   ├── CorruptLedgerError                a file in it is not what its manifest says
     │   └── LedgerBusyError                   another process writes to it
-    └── ReportMismatchError (ValueError)      a number in a report is not the ledger's
+    ├── ReportMismatchError (ValueError)      a number in a report is not the ledger's
+    └── ServiceError (RuntimeError)           a server cannot be used, or gave no answer
+        └── RefusedError                      it refuses to answer this prompt
 
 Every message says what was wrong, what was got, what is allowed and what to do.
 """
@@ -31,7 +33,9 @@ __all__ = [
     "LedgerError",
     "MissingExtraError",
     "PictureError",
+    "RefusedError",
     "ReportMismatchError",
+    "ServiceError",
     "TokenizerMismatchError",
     "TooFewSamplesError",
     "UnknownNameError",
@@ -99,3 +103,11 @@ class LedgerBusyError(LedgerError):
 
 class ReportMismatchError(EvenhandError, ValueError):
     """A number shown in a report differs from what the ledger gives; the message lists them."""
+
+
+class ServiceError(EvenhandError, RuntimeError):
+    """A server cannot be used, or gave no answer after all retries; what it answered before is kept."""
+
+
+class RefusedError(ServiceError):
+    """A server refuses to answer a prompt, by its rules for contents."""

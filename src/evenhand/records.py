@@ -2,7 +2,8 @@
 
 ``Attribute`` and ``Prompt`` say what is asked, ``Sample`` what a model answered (with the ``Claim`` a picture
 signal made and the ``Edit`` of every token a mitigation moved), ``Label`` what the answer shows, ``Estimate``
-how uneven the labels are. ``Scored`` and ``Comparison`` are one run and two runs, ready for a report.
+how uneven the labels are. ``Scored`` and ``Comparison`` are one run and two runs of texts, ``ScoredPictures`` (with the
+``ScoredAnswers`` of the same model) and ``PictureComparison`` those of drawn pictures, ready for a report.
 """
 
 from collections.abc import Mapping
@@ -16,9 +17,11 @@ __all__ = [
     "Estimate",
     "Guard",
     "Label",
+    "PictureComparison",
     "Prompt",
     "Sample",
     "Scored",
+    "ScoredAnswers",
     "ScoredPictures",
     "WordChange",
 ]
@@ -291,6 +294,34 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredAnswers:
+    """What a model answers about people it is not shown, with labels and estimates.
+
+    Attributes:
+        settings: What the run was made with (the manifest's settings).
+        attribute: Name of the attribute asked for.
+        groups: Its groups, in order.
+        prompts: In the order they were asked; ``facts["occupation"]`` is what the question is about.
+        samples: In the order of the prompts, then of k.
+        labels: One per sample, same order.
+        estimates: ``RD`` and the other distances over answers that name a group, ``answer_rate``; then, where pictures
+            of the same occupations were drawn, ``gap`` and ``gap <group>``.
+        per_prompt: Prompt id -> the groups' shares among answers that name one, then the distances.
+        counts: Named counts: ``answers``, ``errors``, and one per group and reason.
+    """
+
+    settings: Mapping[str, object]
+    attribute: str
+    groups: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
+    samples: tuple[Sample, ...]
+    labels: tuple[Label, ...]
+    estimates: tuple[Estimate, ...]
+    per_prompt: Mapping[str, tuple[Estimate, ...]]
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredPictures:
     """One run of drawn pictures with its labels and estimates.
 
@@ -298,24 +329,60 @@ class ScoredPictures:
         run: Name of the run, unique in a report.
         settings: What the run was made with (the manifest's settings).
         classifiers: Attribute -> what its classifier says of itself.
+        groups: Attribute, products included -> its groups, in order.
+        targets: Attribute, products included -> the wanted share of each group, same order.
         denominator: What shares are shares of.
         prompts: In the order they were asked.
+        previews: (prompt id, k) -> JPEG bytes of a small preview, of the first pictures of each prompt.
         samples: In the order of the prompts, then of k; their pictures are left on disk.
-        labels: Attribute, products of two included -> one label per sample, same order.
-        estimates: Attribute -> means over the prompts, in the order they are shown.
-        per_prompt: Attribute -> prompt id -> the groups' shares, then the distances.
+        labels: Attribute, products included -> one label per sample, same order.
+        estimates: Attribute -> means over the prompts, in the order they are shown; ``RD_corrected`` where a labelled
+            set says how the classifier errs.
+        per_prompt: Attribute -> prompt id -> the groups' shares, then the distances, then ``share <group> corrected``
+            and ``RD_corrected`` where a labelled set is given.
+        quality: Of the pictures, whatever they show: ``CLIP-S``, ``CLIP-IQA``, ``Inception Score``.
+        answers: What the same model answers about the same occupations, per attribute asked.
+        caveats: What a reader must know before the numbers are used, one sentence each.
         counts: Named counts, for example ``pictures``, ``errors``, ``gender: no face``.
         prompts_sha256: Of the prompts; runs with another one cannot be paired.
+        min_confidence: Below it a label shows no group, under the denominator ``confident``.
     """
 
     run: str
     settings: Mapping[str, object]
     classifiers: Mapping[str, Mapping[str, object]]
+    groups: Mapping[str, tuple[str, ...]]
+    targets: Mapping[str, tuple[float, ...]]
     denominator: str
     prompts: tuple[Prompt, ...]
+    previews: Mapping[tuple[str, int], bytes]
     samples: tuple[Sample, ...]
     labels: Mapping[str, tuple[Label, ...]]
     estimates: Mapping[str, tuple[Estimate, ...]]
     per_prompt: Mapping[str, Mapping[str, tuple[Estimate, ...]]]
+    quality: tuple[Estimate, ...]
+    answers: Mapping[str, ScoredAnswers]
+    caveats: tuple[str, ...]
     counts: Mapping[str, int]
     prompts_sha256: str
+    min_confidence: float = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class PictureComparison:
+    """Two runs of drawn pictures from the same prompts, paired by prompt and number.
+
+    Attributes:
+        baseline: Name of the first run.
+        other: Name of the second run.
+        estimates: Attribute -> differences (``RD difference``, other - baseline) and ratios (``RD ratio``).
+        moved: Attribute -> what the first run's picture shows -> what the second's of the same prompt and number shows
+            -> pictures; a group's name, or the reason where none is shown.
+        counts: ``pairs``, ``same_seed`` (pairs drawn with the same seed), ``same_picture``, and ``<attribute>: moved``.
+    """
+
+    baseline: str
+    other: str
+    estimates: Mapping[str, tuple[Estimate, ...]]
+    moved: Mapping[str, Mapping[str, Mapping[str, int]]]
+    counts: Mapping[str, int]

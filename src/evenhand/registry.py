@@ -18,7 +18,10 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "models": MappingProxyType(
             {
                 "captioner": "evenhand.models.captioner:load_captioner",
+                "diffusers": "evenhand.models.diffusion:load_diffusers_model",
                 "hf": "evenhand.models.transformers_model:load_transformers_model",
+                "images-api": "evenhand.models.images_api:load_images_api",
+                "miniature": "evenhand.miniature.named:open_miniature",
                 "unified": "evenhand.models.unified.model:load_unified_model",
             }
         ),
@@ -38,6 +41,30 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             {
                 "answers": "evenhand.classify.answers:AnswerClassifier",
                 "words": "evenhand.classify.words:WordClassifier",
+            }
+        ),
+        "picture_classifiers": MappingProxyType(
+            {
+                "avatars": "evenhand.miniature.named:open_avatars",
+                "linear": "evenhand.classify.pictures.named:open_linear",
+                "mobilenet": "evenhand.classify.pictures.named:open_mobilenet",
+                "people": "evenhand.classify.pictures.named:open_people",
+                "photographs": "evenhand.classify.pictures.named:open_photographs",
+                "zero-shot": "evenhand.classify.pictures.named:open_zero_shot",
+            }
+        ),
+        "encoders": MappingProxyType({"vision": "evenhand.models.vision_features:load_vision_features"}),
+        "face_stages": MappingProxyType(
+            {
+                "largest": "evenhand.classify.pictures.named:read_largest_face",
+                "unknown": "evenhand.classify.pictures.named:read_single_face",
+            }
+        ),
+        "quality": MappingProxyType(
+            {
+                "clip-iqa": "evenhand.models.picture_quality.clip_iqa:load_clip_iqa",
+                "clip-s": "evenhand.models.picture_quality.clip_score:load_clip_scorer",
+                "inception": "evenhand.models.picture_quality.inception:load_inception",
             }
         ),
         "mitigations": MappingProxyType(

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from evenhand.errors import BadInputError, TooFewSamplesError
-from evenhand.metrics.tally import product_groups, product_labels, select_prompts, tally, tally_counts
+from evenhand.metrics.tally import (
+    Tally,
+    pool_prompts,
+    product_groups,
+    product_labels,
+    select_prompts,
+    tally,
+    tally_counts,
+)
 from evenhand.records import Label
 
 GROUPS = ("male", "female")
@@ -103,3 +111,16 @@ def test_counts_that_are_not_allowed():
     with pytest.raises(BadInputError, match="not of the same samples"):
         product_labels([label(0, "male")], [label(1, "Asian", attribute="race")])
     assert np.array_equal(tally_counts({"a": [0, 2]}, groups=GROUPS).base, [2])
+
+
+def test_prompts_of_one_occupation_are_counted_together():
+    counts = np.array([[1, 2], [3, 4], [5, 6]])
+    unknown = ({"no face": 1}, {}, {"no face": 2, "error": 1})
+    counted = Tally("gender", ("a", "b"), "all", ("x/1", "y/1", "x/2"), counts, np.array([4, 7, 13]), unknown)
+    pooled = pool_prompts(counted, {"x/1": "x", "x/2": "x"})
+    assert pooled.prompts == ("x",)
+    assert pooled.counts.tolist() == [[6, 8]]
+    assert pooled.base.tolist() == [17]
+    assert pooled.unknown == ({"no face": 3, "error": 1},)
+    with pytest.raises(TooFewSamplesError):
+        pool_prompts(counted, {})

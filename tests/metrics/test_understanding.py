@@ -5,7 +5,7 @@ import pytest
 
 from evenhand.errors import BadInputError, TooFewSamplesError
 from evenhand.metrics.tally import tally_counts
-from evenhand.metrics.understanding import understanding_bias, understanding_gap
+from evenhand.metrics.understanding import answer_rate, understanding_bias, understanding_gap
 from evenhand.records import Label
 
 GROUPS = ("male", "female")
@@ -33,11 +33,20 @@ def test_by_hand():
     assert found.answer_rate.value == pytest.approx(0.6)
     assert found.answer_rate.low < 0.6 < found.answer_rate.high
     assert found.unanswered == {"refused": 75, "unparsed": 5}
+    assert {one.unit for one in (*found.disparity.estimates, found.answer_rate)} == {"answer"}
 
 
 def test_a_model_that_always_refuses_has_no_rd():
     with pytest.raises(TooFewSamplesError, match="got 0 prompts with a picture that shows a group"):
         understanding_bias(answers("sewer", 0, 0, 50, 0), groups=GROUPS, seed=0)
+    rate = answer_rate(answers("sewer", 0, 0, 50, 0), groups=GROUPS)
+    assert (rate.value, rate.low) == (0.0, 0.0)
+    assert 0.0 < rate.high < 0.1
+
+
+def test_without_an_answer_there_is_no_rate():
+    with pytest.raises(TooFewSamplesError, match="0 answers in 2 samples"):
+        answer_rate([Label("sewer", k, "gender", None, "error", 0.0) for k in range(2)], groups=GROUPS)
 
 
 def test_gap_by_hand():

@@ -10,7 +10,7 @@ from typing import ClassVar
 from PIL import Image
 
 from evenhand.attributes import load_attribute
-from evenhand.pipeline.pictures import draw
+from evenhand.pipeline.drawing import draw
 from evenhand.records import Label, Sample
 
 MALE, FEMALE = (0, 0, 200), (200, 0, 0)

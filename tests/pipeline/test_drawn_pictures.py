@@ -12,10 +12,11 @@ import pytest
 from drawing import ColourReader, Painter, digest
 from PIL import Image
 
-from evenhand.errors import BadInputError, ChangedRunError
+from evenhand.errors import BadInputError, ChangedRunError, UnknownNameError
 from evenhand.ledger import Ledger
 from evenhand.pipeline.captions import audit
-from evenhand.pipeline.pictures import draw, score_pictures
+from evenhand.pipeline.drawing import draw
+from evenhand.pipeline.pictures import score_pictures
 
 SHARES = {"sewer": 0.2, "sergeant": 0.9}
 
@@ -99,8 +100,19 @@ def test_a_model_that_answers_in_another_order_is_refused(occupations, tmp_path)
 
 
 def test_what_is_no_model_is_refused(occupations, tmp_path):
-    with pytest.raises(BadInputError, match="unified:FOLDER"):
+    with pytest.raises(UnknownNameError, match=r"known: .*unified"):
         run("janus", occupations, tmp_path / "run")
+    with pytest.raises(BadInputError, match="answers about pictures, it does not draw"):
+        run("hf:folder", occupations, tmp_path / "run")
+    with pytest.raises(BadInputError, match=r"'guidanse'; allowed --option: .*guidance"):
+        draw(
+            "diffusers:x",
+            probe="occupations",
+            data=occupations,
+            out=tmp_path / "run",
+            samples=1,
+            options={"guidanse": 2},
+        )
     with pytest.raises(BadInputError, match="batch_size"):
         run(Painter(SHARES, batch_size=0), occupations, tmp_path / "run")
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from drawn_runs import answers_of, compared, small_run
 from PIL import Image, ImageDraw
 
 from evenhand.records import Claim, Comparison, Edit, Estimate, Label, Prompt, Sample, Scored, WordChange
@@ -205,3 +206,16 @@ def audit() -> Audit:
 @pytest.fixture(scope="session")
 def estimate() -> Callable[..., Estimate]:
     return make_estimate
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    """Three prompts with answers, quality, a failed picture, a second run and their comparison."""
+    nurse_first = small_run(previews=0)
+    answers = answers_of(
+        nurse_first.prompts, shares=[(1, 0, 0.2), (1, 1, 0), (1, 0, 0)], n=40, pictures=nurse_first.labels["gender"]
+    )
+    quality = (Estimate("CLIP-S", 0.71, 0.70, 0.72, 0.95, 36, "picture", "normal", 2.5, math.nan),)
+    first = small_run(answers={"gender": answers}, quality=quality)
+    second = small_run("moved", nurse=5)
+    return (first, second), (compared(first, second),)

@@ -2,9 +2,10 @@
 
 import dataclasses
 
+from drawn_runs import compared, small_run
 from rich.console import Console
 
-from evenhand.report import comparison_table, estimates_table
+from evenhand.report import comparison_table, estimates_table, picture_comparison_table, picture_estimates_table
 
 
 def printed(table):
@@ -36,3 +37,15 @@ def test_control_characters_and_markup_are_inert(audit):
 def test_a_missing_estimate_is_a_dash(audit):
     short = dataclasses.replace(audit[0][1], estimates=audit[0][1].estimates[:1])
     assert "–" in printed(estimates_table([audit[0][0], short]))
+
+
+def test_drawn_pictures():
+    runs = small_run(), small_run("moved", nurse=5)
+    text = printed(picture_estimates_table(runs))
+    rd = {one.name: one for one in runs[0].estimates["gender"]}["RD"]
+    assert f"{rd.value:.3f} [{rd.low:.3f}, {rd.high:.3f}]" in text
+    assert "gender: RD_observed" in text
+    assert "35 pictures · floor 0.2" in text
+    text = printed(picture_comparison_table([compared(*runs)]))
+    assert "moved against plain" in text
+    assert "gender: RD difference" in text

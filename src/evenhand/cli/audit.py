@@ -1,32 +1,109 @@
-"""``evenhand audit``. In: a model, a probe, data. Out: a run folder, its estimates as a table or as JSON."""
+"""``evenhand audit``. In: a model, a probe, data. Out: a run folder, its estimates as a table or as JSON, a report."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from evenhand.cli.output import notes, print_json, progress_bar, scored_as_dict, work_silently
+from evenhand.cli.output import notes, pictures_as_dict, print_json, progress_bar, scored_as_dict, work_silently
+from evenhand.cli.picture_options import (
+    AttributeOption,
+    ClassifierOption,
+    ConfusionOption,
+    DenominatorOption,
+    FacesOption,
+    MinConfidenceOption,
+    ModelOptions,
+    QualityOption,
+    model_options,
+    scoring_plan,
+)
+from evenhand.errors import BadInputError
+
+if TYPE_CHECKING:
+    from evenhand.pipeline.plans import ScoringPlan
 
 __all__ = ["audit_command"]
 
 
 def audit_command(
-    model: Annotated[
-        str, typer.Argument(help="A registered name (`evenhand list`), a captioner's folder or hf:PATH_OR_ID.")
-    ],
-    data: Annotated[str, typer.Option(help="Folder of pictures with labels.csv, or `openpeople`.")],
-    probe: Annotated[str, typer.Option(help="What is asked.")] = "captioning",
-    mitigate: Annotated[str, typer.Option(help="none, or a registered name.")] = "none",
-    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/MODEL-PROBE-MITIGATE.")] = None,
-    attribute: Annotated[str, typer.Option(help="A shipped attribute or a YAML file.")] = "gender",
+    named: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A registered name (`evenhand list`), a captioner's folder or hf:PATH_OR_ID; draws: miniature, "
+            "unified:PATH_OR_ID, diffusers:PATH_OR_ID, images-api:NAME.",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The same, as an option.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Texts: a folder with labels.csv, or `openpeople`. Pictures: test, train, a file."),
+    ] = None,
+    probe: Annotated[str | None, typer.Option(help="What is asked: captioning; occupations of what draws.")] = None,
+    mitigate: Annotated[str, typer.Option(help="none, or a registered name (texts).")] = "none",
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/MODEL-PROBE[-MITIGATE].")] = None,
+    attribute: AttributeOption = "gender",
+    samples: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 160,
+    answers: Annotated[int, typer.Option(min=0, help="Answers about each occupation on an empty picture.")] = 100,
+    classifier: ClassifierOption = None,
+    faces: FacesOption = "none",
+    confusion: ConfusionOption = None,
+    denominator: DenominatorOption = "face",
+    min_confidence: MinConfidenceOption = 0.8,
+    quality: QualityOption = None,
+    option: ModelOptions = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the run.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
 ) -> None:
-    """Ask a model, store its answers, print how uneven they are. A run that was stopped goes on."""
+    """Ask a model, store what it says or draws, print how uneven that is. A run that was stopped goes on."""
+    from evenhand.pipeline.opening import draws
+
+    asked = _one_model(named, model)
+    if not draws(asked, probe):
+        _audit_texts(asked, data, probe or "captioning", mitigate, out, attribute, seed, as_json=as_json)
+        return
+    if mitigate != "none":
+        raise BadInputError(f"--mitigate: got {mitigate!r}; {asked} draws, and what mitigates texts cannot act there.")
+    plan = scoring_plan(
+        asked,
+        attribute,
+        classifier=classifier,
+        faces=faces,
+        confusion=confusion,
+        denominator=denominator,
+        min_confidence=min_confidence,
+        quality=quality,
+    )
+    _audit_pictures(
+        asked, plan, data or "test", probe or "occupations", out, samples, answers, option, seed, as_json=as_json
+    )
+
+
+def _one_model(named: str | None, model: str | None) -> str:
+    given = [one for one in (named, model) if one is not None]
+    if len(given) != 1:
+        raise BadInputError(f"model: got {given or 'none'}; name one, as MODEL or with --model (`evenhand list`).")
+    return given[0]
+
+
+def _audit_texts(
+    model: str,
+    data: str | None,
+    probe: str,
+    mitigate: str,
+    out: Path | None,
+    attribute: str,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
     from evenhand.pipeline import audit
     from evenhand.report.terminal import estimates_table
 
+    if data is None:
+        raise BadInputError("--data: nothing is given; name a folder of pictures with labels.csv, or openpeople.")
     folder = out or Path("runs") / f"{Path(model).name}-{probe}-{mitigate}"
     with work_silently(), progress_bar(f"{Path(model).name} · {mitigate}") as progress:
         scored = audit(
@@ -46,3 +123,54 @@ def audit_command(
         return
     Console().print(estimates_table([scored]))
     notes.print(f"stored in {folder}; a report: evenhand report {folder}")
+
+
+def _audit_pictures(
+    model: str,
+    plan: "ScoringPlan",
+    data: str,
+    probe: str,
+    out: Path | None,
+    samples: int,
+    answers: int,
+    option: list[str] | None,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    from evenhand.pipeline import audit_pictures
+    from evenhand.pipeline.drawing import prompts_to_draw
+    from evenhand.pipeline.opening import open_image_model
+    from evenhand.pipeline.picture_runs import check_plan
+    from evenhand.report.html import write_report
+    from evenhand.report.terminal import picture_estimates_table
+
+    folder = out or Path("runs") / f"{model.replace(':', '-').replace('/', '-')}-{probe}"
+    with work_silently():
+        check_plan(plan)
+        wanted = len(prompts_to_draw(probe, data, plan.read_by[0].attribute)) * samples
+        drawing = open_image_model(model, model_options(option))
+        cost = getattr(drawing, "estimate_cost", None)
+        if cost is not None:
+            notes.print(f"{wanted:,} pictures, less what is stored already: {cost(wanted)}")
+        with progress_bar("pictures") as progress, progress_bar("answers ") as answering:
+            scored = audit_pictures(
+                drawing,
+                plan=plan,
+                out=folder,
+                probe=probe,
+                data=data,
+                samples=samples,
+                answers=answers,
+                seed=seed,
+                progress=progress,
+                answering=answering,
+            )
+        path = write_report([], [], folder, title=f"Whom {drawing.name} draws", pictures=[scored])
+    if as_json:
+        print_json({**pictures_as_dict(scored), "report": str(path)})
+        return
+    Console().print(picture_estimates_table([scored]))
+    for caveat in scored.caveats:
+        notes.print(f"caveat: {caveat}", soft_wrap=True)
+    print(f"report: {path}")

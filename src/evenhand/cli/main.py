@@ -9,9 +9,13 @@ from evenhand import __version__
 from evenhand.cli.audit import audit_command
 from evenhand.cli.compare import compare_command
 from evenhand.cli.demo import demo_command
+from evenhand.cli.gate import gate_command
 from evenhand.cli.list import list_command
 from evenhand.cli.mitigate import mitigate_app
+from evenhand.cli.plan import plan_command
 from evenhand.cli.report import report_command
+from evenhand.cli.sample import sample_command
+from evenhand.cli.score import score_command
 from evenhand.errors import EvenhandError
 from evenhand.report.numbers import plain_text
 
@@ -26,8 +30,12 @@ app = typer.Typer(
 )
 app.command("demo")(demo_command)
 app.command("audit")(audit_command)
+app.command("sample")(sample_command)
+app.command("score")(score_command)
 app.command("compare")(compare_command)
 app.command("report")(report_command)
+app.command("plan")(plan_command)
+app.command("gate")(gate_command)
 app.command("list")(list_command)
 app.add_typer(mitigate_app)
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -16,10 +17,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from evenhand.records import Comparison, Scored
+from evenhand.records import Comparison, PictureComparison, Scored, ScoredPictures
 from evenhand.report.numbers import estimate_as_dict
 
-__all__ = ["comparison_as_dict", "notes", "print_json", "progress_bar", "scored_as_dict", "work_silently"]
+if TYPE_CHECKING:
+    from evenhand.report.gate import Verdict
+
+__all__ = [
+    "comparison_as_dict",
+    "notes",
+    "picture_comparison_as_dict",
+    "pictures_as_dict",
+    "print_json",
+    "progress_bar",
+    "scored_as_dict",
+    "verdict_as_dict",
+    "work_silently",
+]
 
 notes = Console(stderr=True)
 """Where progress and remarks go."""
@@ -88,4 +102,41 @@ def comparison_as_dict(comparison: Comparison) -> dict[str, object]:
             for c in comparison.changes
         ],
         "counts": dict(comparison.counts),
+    }
+
+
+def pictures_as_dict(scored: ScoredPictures) -> dict[str, Any]:
+    """A run of drawn pictures as it stands in ``report.json``."""
+    from evenhand.report.json_values import report_as_dict
+
+    values: dict[str, Any] = report_as_dict([], [], title="", pictures=[scored])
+    found: dict[str, Any] = values["pictures"][0]
+    return found
+
+
+def picture_comparison_as_dict(pair: PictureComparison, runs: tuple[ScoredPictures, ScoredPictures]) -> dict[str, Any]:
+    """A comparison of drawn pictures as it stands in ``report.json``."""
+    from evenhand.report.json_values import report_as_dict
+
+    values: dict[str, Any] = report_as_dict([], [], title="", pictures=runs, picture_comparisons=[pair])
+    found: dict[str, Any] = values["picture_comparisons"][0]
+    return found
+
+
+def verdict_as_dict(verdict: "Verdict") -> dict[str, object]:
+    """``outcome``, ``exit_code``, ``findings`` and ``caveats``: the contract scripts rely on."""
+    return {
+        "outcome": verdict.outcome,
+        "exit_code": verdict.exit_code,
+        "findings": [
+            {
+                "attribute": finding.bound.attribute,
+                "name": finding.bound.name,
+                "at_most": finding.bound.largest,
+                "outcome": finding.outcome,
+                "estimate": None if finding.estimate is None else estimate_as_dict(finding.estimate),
+            }
+            for finding in verdict.findings
+        ],
+        "caveats": list(verdict.caveats),
     }

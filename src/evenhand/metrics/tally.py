@@ -23,6 +23,7 @@ __all__ = [
     "DENOMINATORS",
     "Tally",
     "check_groups",
+    "pool_prompts",
     "product_groups",
     "product_labels",
     "select_prompts",
@@ -176,6 +177,32 @@ def select_prompts(counted: Tally, prompts: Sequence[str]) -> Tally:
         counts=counted.counts[rows],
         base=counted.base[rows],
         unknown=tuple(counted.unknown[row] for row in rows),
+    )
+
+
+def pool_prompts(counted: Tally, names: Mapping[str, str]) -> Tally:
+    """The tally with several prompts counted as one, such as all templates of an occupation.
+
+    Args:
+        counted: Its prompts that have no name are left out.
+        names: Prompt -> what it is counted as; the order is that of the first prompt of each name.
+
+    Raises:
+        TooFewSamplesError: No prompt has a name.
+    """
+    rows: dict[str, list[int]] = {}
+    for at, prompt in enumerate(counted.prompts):
+        if prompt in names:
+            rows.setdefault(names[prompt], []).append(at)
+    if not rows:
+        raise TooFewSamplesError("a tally needs prompts: got none of those that are to be counted together; name them")
+    unknown = [sum((Counter(counted.unknown[at]) for at in places), Counter[str]()) for places in rows.values()]
+    return replace(
+        counted,
+        prompts=tuple(rows),
+        counts=np.stack([counted.counts[places].sum(axis=0) for places in rows.values()]),
+        base=np.array([int(counted.base[places].sum()) for places in rows.values()], dtype=np.int64),
+        unknown=tuple(dict(one) for one in unknown),
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.stats import norm
 
+from evenhand.errors import TooFewSamplesError
 from evenhand.metrics.disparity import Disparity, disparity
 from evenhand.metrics.disparity_change import pair_tallies
 from evenhand.metrics.distances import distance_interval, resample_counts
@@ -29,7 +30,7 @@ from evenhand.metrics.tally import Tally, tally
 from evenhand.records import Estimate, Label
 from evenhand.stats import Interval
 
-__all__ = ["Gap", "Understanding", "understanding_bias", "understanding_gap"]
+__all__ = ["Gap", "Understanding", "answer_rate", "understanding_bias", "understanding_gap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,13 @@ def understanding_bias(
     everything = tally(labels, groups=groups, denominator="all")
     answered = replace(everything, denominator="confident", base=everything.counts.sum(axis=1))
     found = disparity(answered, seed=seed, target=target, prompts=prompts, level=level, replicates=replicates)
+    found = replace(
+        found,
+        estimates=_of_answers(found.estimates),
+        prompts=tuple(
+            replace(one, shares=_of_answers(one.shares), estimates=_of_answers(one.estimates)) for one in found.prompts
+        ),
+    )
     return Understanding(found, _answer_rate(everything, sampled=prompts == "sampled", level=level), found.unknown)
 
 
@@ -168,12 +176,41 @@ def _total_gap(
     return Unfolded(parts.value.sum(axis=-1) / 2, parts.bound.sum(axis=-1) / 2)
 
 
+def _of_answers(estimates: Sequence[Estimate]) -> tuple[Estimate, ...]:
+    """The same with the unit that was resampled called by its name."""
+    return tuple(
+        replace(one, unit="answer", method=one.method.replace("pictures", "answers")) if one.unit == "picture" else one
+        for one in estimates
+    )
+
+
 def _share_variance(
     count: Int64[np.ndarray, " prompts"], base: Int64[np.ndarray, " prompts"]
 ) -> Float64[np.ndarray, " prompts"]:
     share = (count + 0.5) / (base + 1)
     variance: Float64[np.ndarray, " prompts"] = share * (1 - share) / base
     return variance
+
+
+def answer_rate(
+    labels: Sequence[Label], *, groups: tuple[str, ...], prompts: str = "fixed", level: float = 0.95
+) -> Estimate:
+    """Mean over prompts of the share of answers that name a group; a model that always refuses has a rate of 0.
+
+    Args:
+        labels: One per answer; failed samples are no answers.
+        groups: Declared groups, in order.
+        prompts: ``fixed`` or ``sampled``.
+        level: Coverage the interval aims at.
+
+    Raises:
+        BadInputError: As :func:`evenhand.metrics.tally.tally`.
+        TooFewSamplesError: Every sample failed, or there are none.
+    """
+    everything = tally(labels, groups=groups, denominator="all")
+    if not everything.base.any():
+        raise TooFewSamplesError(f"answer rate: got 0 answers in {len(labels)} samples, at least 1 needed; ask again")
+    return _answer_rate(everything, sampled=prompts == "sampled", level=level)
 
 
 def _answer_rate(everything: Tally, *, sampled: bool, level: float) -> Estimate:

@@ -1,104 +1,30 @@
-"""Pictures from texts. In: a model that draws, a probe, classifiers. Out: a ledger, labels, disparities.
+"""What a run of drawn pictures shows. In: a run folder, labellers. Out: labels, disparities, gaps, caveats.
 
-Drawing (``draw``) writes the ledger, can be resumed and topped up; scoring (``score_pictures``) only reads it, so that
-every number can be recomputed from the run folder and the classifiers alone.
+Scoring only reads the ledger, so that every number can be made again from the run folder and the classifiers alone.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
 
-from evenhand.attributes import load_attribute, measuring_settings
-from evenhand.errors import BadInputError
+from evenhand.errors import BadInputError, TooFewSamplesError
 from evenhand.ledger import Ledger
+from evenhand.metrics.correction import ConfusionMatrix, correct_disparity
 from evenhand.metrics.disparity import disparity
-from evenhand.metrics.tally import product_groups, product_labels, tally
-from evenhand.models.protocol import ImageModel
-from evenhand.pipeline.filling import Progress, fill
-from evenhand.records import Attribute, Estimate, Label, Prompt, Sample, ScoredPictures
-from evenhand.registry import load
+from evenhand.metrics.tally import Tally, pool_prompts, product_groups, product_labels, tally
+from evenhand.metrics.understanding import understanding_gap
+from evenhand.pipeline.answers import answers_tally
+from evenhand.pipeline.caveats import picture_caveats
+from evenhand.pipeline.labels import label_pictures
+from evenhand.pipeline.opening import Labeller
+from evenhand.probes.occupations import NEUTRAL
+from evenhand.records import Estimate, Label, Prompt, Sample, ScoredAnswers, ScoredPictures
 
-__all__ = ["Labeller", "draw", "score_pictures"]
+__all__ = ["RESAMPLING_SEED", "score_pictures", "tally_run"]
 
 RESAMPLING_SEED = 0
 """Of the intervals; fixed, so that a run scored twice gives the same numbers."""
-
-_AT_ONCE = 256  # pictures in memory
-
-
-@runtime_checkable
-class Labeller(Protocol):
-    """Says what pictures show.
-
-    Attributes:
-        attribute: Whose groups it tells apart.
-        settings: JSON values that say exactly how.
-    """
-
-    attribute: Attribute
-    settings: Mapping[str, object]
-
-    def label(self, samples: Sequence[Sample]) -> tuple[Label, ...]:
-        """One label per sample, same order; the samples come with their pictures."""
-        ...
-
-
-def draw(
-    model: str | ImageModel,
-    *,
-    probe: str,
-    data: str | Path,
-    out: str | Path,
-    samples: int,
-    attribute: str = "gender",
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Path:
-    """Let a model draw every prompt of a probe ``samples`` times, and store the pictures in a run folder.
-
-    A folder that holds part of the same run is topped up; nothing that is there is drawn again. Asking for more
-    samples later adds them.
-
-    Args:
-        model: ``unified:`` before a folder or hub id of a unified model, or any object with the members of
-            ``ImageModel``.
-        probe: A registered name, for example ``occupations``.
-        data: What the probe reads, for ``occupations`` ``test`` or a file.
-        out: The run folder; made if it is not there.
-        samples: Pictures of each prompt, 1 or more.
-        attribute: A shipped name or a YAML file; what the probe's augmented prompts name.
-        seed: Of the run; a sample's own seed follows from it, its prompt and its number.
-        progress: Called whenever a batch is stored.
-
-    Returns:
-        The run folder.
-
-    Raises:
-        EvenhandError: As the stages say; what was stored before stays stored.
-    """
-    if samples < 1:
-        raise BadInputError(f"samples: got {samples}; allowed: 1 or more pictures of each prompt.")
-    declared = load_attribute(attribute)
-    ask = cast(Callable[[str, Attribute], Sequence[Prompt]], load("probes", probe))
-    prompts = ask(str(data), declared)
-    drawing = _model(model)
-    run = f"{probe}-{seed}"
-    settings = {
-        "model": {"name": drawing.name, "revision": drawing.revision, **drawing.settings},
-        "replayable": drawing.replayable,
-        "probe": probe,
-        "attribute": measuring_settings(declared),
-        "seed": seed,
-    }
-
-    def asked(batch: Sequence[Prompt], seeds: Sequence[int]) -> tuple[Sample, ...]:
-        return drawing.draw(batch, seeds=seeds)
-
-    with Ledger.create_or_resume(out, run=run, settings=settings, prompts=prompts) as ledger:
-        size = drawing.batch_size
-        fill(ledger, asked, name=drawing.name, batch_size=size, samples=samples, run=run, progress=progress)
-    return Path(out)
 
 
 def score_pictures(
@@ -108,6 +34,11 @@ def score_pictures(
     denominator: str = "face",
     min_confidence: float = 0.8,
     level: float = 0.95,
+    confusions: Mapping[str, ConfusionMatrix] | None = None,
+    answers: Mapping[str, ScoredAnswers] | None = None,
+    quality: Sequence[Estimate] = (),
+    previews: int = 0,
+    fresh: bool = False,
 ) -> ScoredPictures:
     """Labels and disparities of a run folder, from the ledger and the classifiers alone.
 
@@ -119,6 +50,11 @@ def score_pictures(
         denominator: What shares are shares of: ``all``, ``face`` or ``confident`` (``metrics.tally``).
         min_confidence: Below it a label is unknown under ``confident``.
         level: Coverage the intervals aim at.
+        confusions: Attribute -> how its labeller errs; adds ``RD_corrected`` and corrected shares.
+        answers: Attribute -> what the same model answers about the same occupations; adds the gap to it.
+        quality: Of the same run, passed on.
+        previews: Of how many pictures of each prompt a small JPEG is made.
+        fresh: Read every picture again instead of using labels that were kept.
 
     Raises:
         LedgerError: No readable run folder.
@@ -130,87 +66,110 @@ def score_pictures(
         raise BadInputError(f"labellers: got {names or 'none'}; allowed: at least one, one per attribute.")
     ledger = Ledger.open(run)
     prompts, samples = ledger.prompts(), ledger.samples()
-    labels = _labels(ledger.drawn(), samples, labellers)
+    labels, shown = label_pictures(str(run), ledger, labellers, previews=previews, fresh=fresh)
     groups = {labeller.attribute.name: labeller.attribute.groups for labeller in labellers}
     targets = {labeller.attribute.name: labeller.attribute.target for labeller in labellers}
-    for place, first in enumerate(names):
-        for second in names[place + 1 :]:
-            joined = product_labels(labels[first], labels[second])
-            name = joined[0].attribute
-            labels[name], groups[name] = joined, product_groups(groups[first], groups[second])
-            targets[name] = tuple(one * other for one in targets[first] for other in targets[second])
+    _add_products(names, labels, groups, targets)
     estimates: dict[str, tuple[Estimate, ...]] = {}
-    per_prompt: dict[str, Mapping[str, tuple[Estimate, ...]]] = {}
+    per_prompt: dict[str, dict[str, tuple[Estimate, ...]]] = {}
+    tallies: dict[str, Tally] = {}
     for name, told in labels.items():
-        counted = tally(
-            told,
-            groups=groups[name],
-            denominator=denominator,
-            min_confidence=min_confidence,
-            prompts=[prompt.id for prompt in prompts],
-        )
+        ids = [prompt.id for prompt in prompts]
+        counted = tally(told, groups=groups[name], denominator=denominator, min_confidence=min_confidence, prompts=ids)
         found = disparity(counted, seed=RESAMPLING_SEED, target=targets[name], level=level)
-        estimates[name] = found.estimates
+        tallies[name], estimates[name] = counted, found.estimates
         per_prompt[name] = {one.prompt_id: (*one.shares, *one.estimates) for one in found.prompts}
+        if confusions and name in confusions:
+            estimates[name] += _corrected(counted, confusions[name], per_prompt[name], level)
     return ScoredPictures(
         run=Path(run).resolve().name,
         settings=ledger.settings,
         classifiers={labeller.attribute.name: labeller.settings for labeller in labellers},
+        groups=groups,
+        targets=targets,
         denominator=denominator,
         prompts=prompts,
+        previews=shown,
         samples=samples,
-        labels={name: tuple(told) for name, told in labels.items()},
+        labels=labels,
         estimates=estimates,
         per_prompt=per_prompt,
+        quality=tuple(quality),
+        answers={
+            name: _with_gap(one, tallies.get(name), prompts, level=level) for name, one in (answers or {}).items()
+        },
+        caveats=picture_caveats(
+            ledger.settings,
+            prompts,
+            samples,
+            labels=labels,
+            tallies=tallies,
+            estimates=estimates,
+            answers=answers or {},
+        ),
         counts=_counts(prompts, samples, labels),
         prompts_sha256=str(ledger.manifest["prompts_sha256"]),
+        min_confidence=min_confidence,
     )
 
 
-def _labels(
-    drawn: Iterable[Sample], samples: Sequence[Sample], labellers: Sequence[Labeller]
-) -> dict[str, Sequence[Label]]:
-    """Each attribute's labels, in the order of the samples; one that failed is ``error``."""
-    found: dict[str, dict[tuple[str, int], Label]] = {labeller.attribute.name: {} for labeller in labellers}
-    batch: list[Sample] = []
+def tally_run(scored: ScoredPictures, attribute: str) -> Tally:
+    """The counts of a scored run, as they were counted for it.
 
-    def look() -> None:
-        for labeller in labellers:
-            for label in labeller.label(batch):
-                found[labeller.attribute.name][label.prompt_id, label.k] = label
-        batch.clear()
-
-    for sample in drawn:
-        batch.append(sample)
-        if len(batch) == _AT_ONCE:
-            look()
-    if batch:
-        look()
-    return {
-        name: [
-            told.get((sample.prompt_id, sample.k)) or Label(sample.prompt_id, sample.k, name, None, "error", 0.0)
-            for sample in samples
-        ]
-        for name, told in found.items()
-    }
-
-
-def _model(model: str | ImageModel) -> ImageModel:
-    if isinstance(model, str):
-        if not model.startswith("unified:"):
-            raise BadInputError(
-                f"model: got {model!r}; allowed: unified:FOLDER or unified:HUB_ID, or an object with the members of "
-                "ImageModel."
-            )
-        return cast(Callable[[str], ImageModel], load("models", "unified"))(model.removeprefix("unified:"))
-    if not isinstance(model, ImageModel):
+    Raises:
+        BadInputError: The run was not scored for the attribute.
+    """
+    if attribute not in scored.labels:
         raise BadInputError(
-            f"model: got {type(model).__name__}; needs name, revision, batch_size, settings, replayable and draw "
-            "(see ImageModel)."
+            f"run {scored.run!r} was not scored for {attribute!r}; scored for: {', '.join(scored.labels)}."
         )
-    if model.batch_size < 1:
-        raise BadInputError(f"model {model.name!r}: batch_size is {model.batch_size}; give 1 or more.")
-    return model
+    return tally(
+        scored.labels[attribute],
+        groups=scored.groups[attribute],
+        denominator=scored.denominator,
+        min_confidence=scored.min_confidence,
+        prompts=[prompt.id for prompt in scored.prompts],
+    )
+
+
+def _add_products(
+    names: Sequence[str],
+    labels: dict[str, tuple[Label, ...]],
+    groups: dict[str, tuple[str, ...]],
+    targets: dict[str, tuple[float, ...]],
+) -> None:
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            joined = product_labels(labels[first], labels[second])
+            name = f"{first} x {second}"
+            labels[name], groups[name] = joined, product_groups(groups[first], groups[second])
+            targets[name] = tuple(one * other for one in targets[first] for other in targets[second])
+
+
+def _corrected(
+    counted: Tally, confusion: ConfusionMatrix, per_prompt: dict[str, tuple[Estimate, ...]], level: float
+) -> tuple[Estimate, ...]:
+    """``RD_corrected``; corrected shares and distances are added to each prompt's estimates."""
+    found = correct_disparity(counted, confusion, seed=RESAMPLING_SEED, level=level)
+    for prompt, shares in found.shares.items():
+        per_prompt[prompt] += (*shares, found.prompts[prompt])
+    return (found.rd,)
+
+
+def _with_gap(answers: ScoredAnswers, drawn: Tally | None, prompts: Sequence[Prompt], *, level: float) -> ScoredAnswers:
+    """The answers with the gap to what is drawn from neutral prompts of the same occupations, where there are any."""
+    asked = {
+        prompt.id: prompt.facts["occupation"]
+        for prompt in prompts
+        if "occupation" in prompt.facts and prompt.facts.get("asked", NEUTRAL) == NEUTRAL
+    }
+    if drawn is None or not asked:
+        return answers
+    try:
+        gap = understanding_gap(answers_tally(answers), pool_prompts(drawn, asked), seed=RESAMPLING_SEED, level=level)
+    except TooFewSamplesError:  # no occupation has both answers and pictures that name a group
+        return answers
+    return replace(answers, estimates=(*answers.estimates, gap.size, *gap.groups))
 
 
 def _counts(

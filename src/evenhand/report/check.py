@@ -1,9 +1,9 @@
 """Whether a report tells the truth. In: a report file and the records. Out: a count of figures, or an error.
 
 The expected report is rendered afresh from the records and compared with the file: every figure's
-full-precision value and shown text, every other text (the plot's too), every element and attribute outside
-the plot, and every value in ``report.json``. The drawing inside the plot depends on matplotlib's version and
-is compared where it is the same.
+full-precision value and shown text, every other text (the plots' too), every element and attribute outside
+the plots, every value in ``report.json`` and, where there are drawn pictures, every line of ``model-card.md``. The
+drawing inside a plot depends on matplotlib's version and is compared where it is the same.
 """
 
 import html
@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TypedDict
 
 from evenhand.errors import BadInputError, ReportMismatchError
-from evenhand.records import Comparison, Scored
+from evenhand.records import Comparison, PictureComparison, Scored, ScoredPictures
+from evenhand.report.card import model_card
 from evenhand.report.html import render_report
-from evenhand.report.numbers import report_as_dict
+from evenhand.report.json_values import report_as_dict
 
 __all__ = ["check_report"]
 
@@ -30,13 +32,28 @@ _ABSENT = "(absent)"
 _Mismatch = tuple[str, str, str]
 
 
-def check_report(html_path: Path, runs: Sequence[Scored], comparisons: Sequence[Comparison]) -> int:
+class _Drawn(TypedDict):
+    pictures: Sequence[ScoredPictures]
+    picture_comparisons: Sequence[PictureComparison]
+
+
+def check_report(
+    html_path: Path,
+    runs: Sequence[Scored],
+    comparisons: Sequence[Comparison],
+    *,
+    pictures: Sequence[ScoredPictures] = (),
+    picture_comparisons: Sequence[PictureComparison] = (),
+) -> int:
     """Compare a written report with the records it claims to show.
 
     Args:
-        html_path: ``report.html``; ``report.json`` is expected beside it.
+        html_path: ``report.html``; ``report.json`` is expected beside it, and ``model-card.md`` where there are drawn
+            pictures.
         runs: The runs the report was written from, scored again.
         comparisons: Their comparisons, made again.
+        pictures: Its runs of drawn pictures, scored again.
+        picture_comparisons: Their comparisons, made again.
 
     Returns:
         How many figures were compared: ``<data>`` elements in the page plus numbers in ``report.json``.
@@ -48,11 +65,14 @@ def check_report(html_path: Path, runs: Sequence[Scored], comparisons: Sequence[
     page = _read(html_path)
     title = _TITLE.search(page)
     shown = html.unescape(title.group(1)) if title else ""
-    expected = _parse(render_report(runs, comparisons, title=shown))
+    drawn: _Drawn = {"pictures": pictures, "picture_comparisons": picture_comparisons}
+    expected = _parse(render_report(runs, comparisons, title=shown, **drawn))
     actual = _parse(page)
     mismatches = _compare_figures(actual, expected) + _compare_rest(actual, expected)
-    ledger = _leaves("report.json", report_as_dict(runs, comparisons, title=shown))
+    ledger = _leaves("report.json", report_as_dict(runs, comparisons, title=shown, **drawn))
     mismatches += _compare_json(html_path.with_name("report.json"), ledger)
+    if pictures:
+        mismatches += _compare_card(html_path.with_name("model-card.md"), model_card(runs, pictures))
     if mismatches:
         first = "; ".join(
             f"{key}: in the report {_cut(got)}, from the ledger {_cut(due)}" for key, got, due in mismatches[:_LISTED]
@@ -83,8 +103,8 @@ class _Document(HTMLParser):
     Attributes:
         figures: ``(key, value, shown text)`` of every ``<data>`` element.
         rest: Elements with attributes, texts, comments; a figure leaves its key here only.
-        drawing: The elements inside the plot.
-        drawn_with: What the plot says it was drawn with.
+        drawing: The elements inside the plots.
+        drawn_with: What each plot says it was drawn with.
     """
 
     def __init__(self) -> None:
@@ -92,7 +112,7 @@ class _Document(HTMLParser):
         self.figures: list[tuple[str, str, str]] = []
         self.rest: list[str] = []
         self.drawing: list[str] = []
-        self.drawn_with = ""
+        self.drawn_with: list[str] = []
         self._figure: tuple[str, str, list[str]] | None = None
         self._inside_plot = False
 
@@ -104,7 +124,7 @@ class _Document(HTMLParser):
             self._add(f"<data {key} {_listed(given)}>")
             return
         if "data-drawn-with" in given:
-            self.drawn_with = given["data-drawn-with"] or ""
+            self.drawn_with.append(given["data-drawn-with"] or "")
             given["data-drawn-with"] = None
         (self.drawing if self._inside_plot else self.rest).append(f"<{tag} {_listed(given)}>")
         self._inside_plot = self._inside_plot or tag == "svg"
@@ -230,3 +250,11 @@ def _compare_json(path: Path, due: dict[str, _Leaf]) -> list[_Mismatch]:
         for key in dict.fromkeys([*due, *got])
         if shown[0].get(key) != shown[1].get(key)
     ]
+
+
+def _compare_card(path: Path, due: str) -> list[_Mismatch]:
+    try:
+        got = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        return [(path.name, f"cannot be read ({error})", f"{len(due)} characters")]
+    return _align(path.name, got.split("\n"), due.split("\n"))

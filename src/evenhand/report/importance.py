@@ -4,17 +4,15 @@ ALA's third figure: the strongest words of each group as horizontal bars; two gr
 line, the first declared one to the right, more than two stand side by side. Text stays text.
 """
 
-import io
-import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from evenhand.errors import BadInputError
 from evenhand.report.numbers import cut_text
 from evenhand.report.plots import COLOURS
+from evenhand.report.svg import INK, MUTED, RULE, draw_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["importance_plot"]
 
-_INK, _MUTED, _RULE = "#1d2733", "#566270", "#d9dfe6"
 # Inches.
 _WORD, _VALUE, _BARS, _EDGE = 1.45, 0.5, 2.2, 0.1
 _TITLE, _HEAD, _ROW, _SCALE, _FOOT = 0.35, 0.4, 0.24, 0.28, 0.28
@@ -60,33 +57,13 @@ def importance_plot(
     Raises:
         BadInputError: Sizes that do not agree, an undeclared group, a weight outside [0, 1], or nothing to draw.
     """
-    from matplotlib import rc_context, rcParamsDefault
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     _check(words, weights, owners, groups, top)
     bars = {group: _strongest(words, weights, owners, group, top) for group in groups}
     if not any(bars.values()):
         raise BadInputError(f"nothing to draw: no word of {attribute!r} has a weight above 0.")
     if masked:
         bars = {group: [(word[:1] + "·" * (len(word) - 1), weight) for word, weight in b] for group, b in bars.items()}
-    defaults: dict[Any, Any] = {key: value for key, value in rcParamsDefault.items() if not key.startswith("backend")}
-    chosen: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "evenhand importance",
-        "font.family": ["DejaVu Sans"],
-        "font.size": 10,
-    }
-    stream = io.StringIO()
-    with rc_context({**defaults, **chosen}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(facecolor="none")
-        _draw(figure, bars, attribute)
-        FigureCanvasSVG(figure)
-        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(stream, format="svg", facecolor="none", metadata=metadata)
-    document = stream.getvalue()
-    return re.sub(r' xmlns(:\w+)?="[^"]*"', "", document[document.index("<svg") :].strip(), count=2)
+    return draw_svg(lambda figure: _draw(figure, bars, attribute), salt="evenhand importance")
 
 
 def _check(
@@ -130,9 +107,9 @@ def _draw(figure: "Figure", bars: dict[str, list[_Bar]], attribute: str) -> None
         bottom = height - _TITLE - (place // columns + 1) * down + _SCALE
         axes = figure.add_axes((left / width, bottom / height, _BARS / width, rows * _ROW / height))
         _draw_panel(axes, group, bars[group], rows, longest, look)
-    figure.text(_EDGE / width, 1 - 0.2 / height, f"Words that carry perceived {attribute}", color=_INK, fontsize=12,
+    figure.text(_EDGE / width, 1 - 0.2 / height, f"Words that carry perceived {attribute}", color=INK, fontsize=12,
                 fontweight="bold", va="center", parse_math=False)  # fmt: skip
-    figure.text(0.5, 0.08 / height, "absolute importance |β|", color=_MUTED, fontsize=9, ha="center", va="bottom")
+    figure.text(0.5, 0.08 / height, "absolute importance |β|", color=MUTED, fontsize=9, ha="center", va="bottom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +130,18 @@ def _draw_panel(axes: "Axes", group: str, bars: Sequence[_Bar], rows: int, longe
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
     # Where two panels meet, the right one alone writes the 0.
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if rightward or x else ""))
-    axes.tick_params(axis="x", length=0, colors=_MUTED, labelsize=9, pad=4)
+    axes.tick_params(axis="x", length=0, colors=MUTED, labelsize=9, pad=4)
     axes.set_yticks([])
-    axes.grid(axis="x", color=_RULE, linewidth=0.7)
+    axes.grid(axis="x", color=RULE, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.axvline(0, color=_MUTED, linewidth=1.2)
+    axes.axvline(0, color=MUTED, linewidth=1.2)
     axes.set_facecolor("none")
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.barh([y + 0.5 for y in range(len(bars))], [weight for _, weight in bars], height=0.68, color=look.colour)
     for y, (word, weight) in enumerate(bars):
-        _write(axes, 0.08, y + 0.5, f"{weight:.2f}", look.labels, _MUTED)
-        _write(axes, _VALUE, y + 0.5, cut_text(word, _WORD_LENGTH), look.labels, _INK)
+        _write(axes, 0.08, y + 0.5, f"{weight:.2f}", look.labels, MUTED)
+        _write(axes, _VALUE, y + 0.5, cut_text(word, _WORD_LENGTH), look.labels, INK)
     name = cut_text(group, 20)
     head = f"perceived {name}" if not mirrored else f"perceived {name} →" if rightward else f"← perceived {name}"
     start = 0.05 / _BARS if rightward else 1 - 0.05 / _BARS

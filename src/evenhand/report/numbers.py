@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from evenhand.records import Comparison, Estimate, Scored, WordChange
+from evenhand.records import Estimate, Scored, ScoredPictures, WordChange
 
 __all__ = [
     "Setting",
@@ -15,14 +15,15 @@ __all__ = [
     "estimate_form",
     "full_precision",
     "plain_text",
-    "report_as_dict",
     "show_number",
+    "tabulate_mappings",
     "tabulate_settings",
     "tally_changes",
 ]
 
 _MINUS = "\u2212"
 _NARROW = "\u00a0"
+_DISTANCES = ("RD", "TV")
 _JOINERS = "\u200c\u200d"
 _SPACES = "\t\n\u2028\u2029"
 
@@ -59,12 +60,15 @@ def full_precision(value: float) -> str:
 def estimate_form(estimate: Estimate) -> str:
     """Which form an estimate is shown in: ``ratio``, ``points``, ``signed``, ``share`` or ``decimal``.
 
-    Ratios and differences are known by the end of their name. A statistic whose largest value is exactly 1 is
-    a share and shown in percent (its differences in percentage points); any other is shown as a decimal.
+    Ratios and differences are known by the end of their name, and so is the signed gap of a group. A statistic whose
+    largest value is exactly 1 is a share and shown in percent (its differences in percentage points); any other is
+    shown as a decimal, and so are distances (RD, TV), whose largest value may happen to be 1.
     """
     if estimate.name.endswith(" ratio"):
         return "ratio"
-    share = estimate.largest == 1
+    if estimate.name.startswith("gap "):
+        return "points"
+    share = estimate.largest == 1 and not estimate.name.startswith(_DISTANCES)
     if estimate.name.endswith(" difference"):
         return "points" if share else "signed"
     return "share" if share else "decimal"
@@ -75,9 +79,10 @@ def show_number(value: float, form: str) -> str:
 
     Args:
         value: Any number; NaN is shown as ``undefined``.
-        form: ``share`` (38.2 %), ``share0`` (38 %), ``points`` (+3.1 pp), ``decimal`` (0.402), ``signed``
-            (+0.402), ``signed1`` (+2.0), ``signed2`` (+0.96), ``ratio`` (×0.27), ``count`` (1 048), ``given``
-            (as it is). With ``-bare`` at its end the unit is left out, for the ends of intervals.
+        form: ``share`` (38.2 %), ``share0`` (38 %), ``points`` (+3.1 pp), ``decimal`` (0.402), ``decimal1`` (0.4),
+            ``decimal2`` (0.40), ``signed`` (+0.402), ``signed1`` (+2.0), ``signed2`` (+0.96), ``ratio`` (×0.27),
+            ``count`` (1 048), ``given`` (as it is). With ``-bare`` at its end the unit is left out, for the ends of
+            intervals.
     """
     bare = form.endswith("-bare")
     scale, digits, sign, before, after = _FORMS[form.removesuffix("-bare")]
@@ -102,6 +107,8 @@ _FORMS: dict[str, tuple[float, int, bool, str, str]] = {
     "share0": (100.0, 0, False, "", f"{_NARROW}%"),
     "points": (100.0, 1, True, "", f"{_NARROW}pp"),
     "decimal": (1.0, 3, False, "", ""),
+    "decimal1": (1.0, 1, False, "", ""),
+    "decimal2": (1.0, 2, False, "", ""),
     "signed": (1.0, 3, True, "", ""),
     "signed1": (1.0, 1, True, "", ""),
     "signed2": (1.0, 2, True, "", ""),
@@ -139,36 +146,6 @@ def tally_changes(changes: Sequence[WordChange]) -> list[tuple[str, str, int, in
     return [(*pair, times[pair], reached[pair]) for pair in ranked]
 
 
-def report_as_dict(runs: Sequence[Scored], comparisons: Sequence[Comparison], *, title: str) -> dict[str, object]:
-    """What ``report.json`` holds: estimates and counts of runs and comparisons, and the changes."""
-    return {
-        "format": "evenhand report 1",
-        "title": plain_text(title),
-        "runs": [
-            {
-                "run": plain_text(run.run),
-                "attribute": plain_text(run.attribute),
-                "estimates": [estimate_as_dict(estimate) for estimate in run.estimates],
-                "counts": dict(run.counts),
-            }
-            for run in runs
-        ],
-        "comparisons": [
-            {
-                "baseline": plain_text(pair.baseline),
-                "other": plain_text(pair.other),
-                "estimates": [estimate_as_dict(estimate) for estimate in pair.estimates],
-                "counts": dict(pair.counts),
-                "changes": [
-                    {"before": plain_text(old), "after": plain_text(new), "times": times, "reached": reached}
-                    for old, new, times, reached in tally_changes(pair.changes)
-                ],
-            }
-            for pair in comparisons
-        ],
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting across runs: per run the scalars of its value, or None where a run lacks it."""
@@ -178,9 +155,14 @@ class Setting:
     differs: bool
 
 
-def tabulate_settings(runs: Sequence[Scored]) -> list[Setting]:
+def tabulate_settings(runs: Sequence[Scored | ScoredPictures]) -> list[Setting]:
     """Settings of all runs by their ``a.b`` paths; those that differ between runs first."""
-    flat = [dict(_flatten("", run.settings)) for run in runs]
+    return tabulate_mappings([run.settings for run in runs])
+
+
+def tabulate_mappings(columns: Sequence[Mapping[str, object]]) -> list[Setting]:
+    """Values of several nested mappings by their ``a.b`` paths; those that differ first."""
+    flat = [dict(_flatten("", values)) for values in columns]
     paths = dict.fromkeys(path for values in flat for path in values)
     rows = []
     for path in paths:

@@ -1,27 +1,23 @@
-"""Estimates as a picture. In: scored runs and the names to draw. Out: one deterministic SVG string.
+"""Estimates as a picture. In: scored runs and the names to draw. Out: one deterministic SVG string."""
 
-Drawn with matplotlib's object-oriented interface; text stays text, so that its numbers can be checked.
-"""
-
-import io
 import math
-import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evenhand.errors import BadInputError
 from evenhand.records import Estimate, Scored
 from evenhand.report.numbers import cut_text, estimate_form, show_number
+from evenhand.report.svg import INK, MUTED, RULE, draw_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["COLOURS", "forest_plot"]
 
 # After Okabe and Ito's colour-blind safe set, https://jfly.uni-koeln.de/color/; the baseline's grey is ours.
 COLOURS = ("#3b4652", "#0072b2", "#d55e00", "#00795a", "#a8457e", "#2b83ad", "#8a6d00")
 _MARKERS = "osD^vPX"
-_INK, _MUTED, _RULE = "#1d2733", "#566270", "#d9dfe6"
 
 # Inches.
 _LEFT, _MIDDLE, _RIGHT = 2.3, 4.8, 2.45
@@ -43,35 +39,21 @@ def forest_plot(runs: Sequence[Scored], names: Sequence[str]) -> str:
     Raises:
         BadInputError: No run has an estimate of any of the names.
     """
-    from matplotlib import rc_context, rcParamsDefault
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     rows = _lay_out(runs, names)
     if not rows:
         raise BadInputError(f"nothing to draw: no run has an estimate named {', '.join(names) or '(none given)'}")
     body = rows[-1][0] + _ROW
     width, height = _LEFT + _MIDDLE + _RIGHT, _TOP + body + _BOTTOM
-    defaults: dict[Any, Any] = {key: value for key, value in rcParamsDefault.items() if not key.startswith("backend")}
-    chosen: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "evenhand",
-        "font.family": ["DejaVu Sans"],
-        "font.size": 10,
-    }
-    stream = io.StringIO()
-    with rc_context({**defaults, **chosen}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(width, height), facecolor="none")
+
+    def draw(figure: "Figure") -> None:
+        figure.set_size_inches(width, height)
         axes = figure.add_axes((_LEFT / width, _BOTTOM / height, _MIDDLE / width, body / height))
         axes.set_ylim(body, 0)
         _style(axes, [estimate for _, _, _, _, estimate in rows])
         for y, first, index, run, estimate in rows:
             _draw_row(axes, y + _ROW / 2, first, index, run, estimate)
-        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        FigureCanvasSVG(figure)
-        figure.savefig(stream, format="svg", facecolor="none", metadata=metadata)
-    return _inline(stream.getvalue())
+
+    return draw_svg(draw)
 
 
 _Row = tuple[float, bool, int, str, Estimate]
@@ -103,11 +85,11 @@ def _style(axes: "Axes", estimates: Sequence[Estimate]) -> None:
     form = "share0" if all(estimate_form(e) == "share" for e in estimates) else "given"
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: show_number(round(float(x), 6), form)))
-    axes.tick_params(axis="x", length=0, colors=_MUTED, labelsize=9, pad=5)
+    axes.tick_params(axis="x", length=0, colors=MUTED, labelsize=9, pad=5)
     axes.set_yticks([])
-    axes.grid(axis="x", color=_RULE, linewidth=0.7)
+    axes.grid(axis="x", color=RULE, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.axvline(0, color=_MUTED, linewidth=0.9, zorder=1)
+    axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_facecolor("none")
@@ -132,12 +114,12 @@ def _draw_row(axes: "Axes", y: float, first: bool, index: int, run: str, estimat
             zorder=4,
         )
     if first:
-        _write(axes, -_LEFT + 0.02, y, cut_text(estimate.name, _NAME_LENGTH), "left", _INK, weight="bold")
+        _write(axes, -_LEFT + 0.02, y, cut_text(estimate.name, _NAME_LENGTH), "left", INK, weight="bold")
     _write(axes, -0.14, y, cut_text(run, _RUN_LENGTH), "right", colour)
     form = estimate_form(estimate)
-    _write(axes, _MIDDLE + 0.82, y, show_number(estimate.value, form), "right", _INK, weight="bold")
+    _write(axes, _MIDDLE + 0.82, y, show_number(estimate.value, form), "right", INK, weight="bold")
     ends = " – ".join(show_number(end, f"{form}-bare") for end in (estimate.low, estimate.high))
-    _write(axes, _MIDDLE + 0.96, y, f"[{ends}]", "left", _MUTED)
+    _write(axes, _MIDDLE + 0.96, y, f"[{ends}]", "left", MUTED)
 
 
 def _write(axes: "Axes", inches: float, y: float, text: str, side: str, colour: str, weight: str = "normal") -> None:
@@ -154,13 +136,3 @@ def _write(axes: "Axes", inches: float, y: float, text: str, side: str, colour: 
         parse_math=False,
         clip_on=False,
     )
-
-
-def _inline(document: str) -> str:
-    """The ``<svg>`` element alone, without what only a file of its own needs."""
-    svg = document[document.index("<svg") :].strip()
-    for name in ("xmlns:xlink", "xmlns"):
-        start = svg.find(f' {name}="')
-        if 0 <= start < svg.index(">"):
-            svg = svg[:start] + svg[svg.index('"', start + len(name) + 3) + 1 :]
-    return svg

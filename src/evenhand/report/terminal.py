@@ -1,40 +1,68 @@
 """The answer in a terminal. In: scored runs or comparisons. Out: rich tables without control characters."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from evenhand.records import Comparison, Estimate, Scored
+from evenhand.records import Comparison, Estimate, PictureComparison, Scored, ScoredPictures
 from evenhand.report.numbers import cut_text, estimate_form, show_number, tally_changes
 
-__all__ = ["changes_table", "comparison_table", "estimates_table"]
+__all__ = [
+    "changes_table",
+    "comparison_table",
+    "estimates_table",
+    "picture_comparison_table",
+    "picture_estimates_table",
+]
 
 _LENGTH = 60
 
 
 def estimates_table(runs: Sequence[Scored]) -> Table:
     """Names down, runs across; in a cell the value, its interval, the number of units and a floor above 0."""
-    return _table([(run.run, run.estimates) for run in runs], title="Estimates")
+    return _table([(run.run, {e.name: e for e in run.estimates}) for run in runs], title="Estimates")
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """Differences and ratios down, pairs of runs across, the baseline named in every heading."""
-    columns = [(f"{pair.other} against {pair.baseline}", pair.estimates) for pair in comparisons]
+    columns = [(f"{pair.other} against {pair.baseline}", {e.name: e for e in pair.estimates}) for pair in comparisons]
     return _table(columns, title="Paired comparisons")
 
 
-def _table(columns: Sequence[tuple[str, Sequence[Estimate]]], *, title: str) -> Table:
+def picture_estimates_table(pictures: Sequence[ScoredPictures]) -> Table:
+    """Attributes and names down, runs across; answers and the quality of the pictures last."""
+    columns = []
+    for run in pictures:
+        rows = {f"{name}: {e.name}": e for name, estimates in run.estimates.items() for e in estimates}
+        asked = {f"{name}, answers: {e.name}": e for name, told in run.answers.items() for e in told.estimates}
+        columns.append((run.run, rows | asked | {e.name: e for e in run.quality}))
+    return _table(columns, title="Drawn pictures: perceived groups, means over the prompts")
+
+
+def picture_comparison_table(comparisons: Sequence[PictureComparison]) -> Table:
+    """Attributes with differences and ratios down, pairs of runs across, the baseline named in every heading."""
+    columns = [
+        (
+            f"{pair.other} against {pair.baseline}",
+            {f"{name}: {e.name}": e for name, estimates in pair.estimates.items() for e in estimates},
+        )
+        for pair in comparisons
+    ]
+    return _table(columns, title="Drawn pictures: paired comparisons")
+
+
+def _table(columns: Sequence[tuple[str, Mapping[str, Estimate]]], *, title: str) -> Table:
     table = Table(title=Text(title), title_justify="left", pad_edge=False, box=SIMPLE_HEAD)
     table.add_column("")
     for heading, _ in columns:
         table.add_column(Text(cut_text(heading, _LENGTH)), justify="right", no_wrap=True)
-    names = dict.fromkeys(estimate.name for _, estimates in columns for estimate in estimates)
+    names = dict.fromkeys(name for _, found in columns for name in found)
     for name in names:
-        found = [{e.name: e for e in estimates}.get(name) for _, estimates in columns]
-        table.add_row(Text(cut_text(name, _LENGTH), style="bold"), *map(_cell, found))
+        cells = [_cell(found.get(name)) for _, found in columns]
+        table.add_row(Text(cut_text(name, _LENGTH), style="bold"), *cells)
     return table
 
 

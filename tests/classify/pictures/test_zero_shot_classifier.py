@@ -129,6 +129,16 @@ def test_one_text_a_group_is_the_models_own_score(kind):
     torch.testing.assert_close(classifier.shares(pictures()), own, atol=1e-5, rtol=1e-4)
 
 
+def test_a_folder_without_the_tokenizers_files_is_refused(tmp_path):
+    model, processor = tiny("clip")
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    for file in tmp_path.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises((ArtefactError, BadInputError)):
+        load_zero_shot_classifier(str(tmp_path), GENDER)
+
+
 def test_a_models_folder_gives_the_same_readings(tmp_path):
     model, processor = tiny("clip")
     model.save_pretrained(tmp_path)

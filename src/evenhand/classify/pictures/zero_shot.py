@@ -141,7 +141,7 @@ def load_zero_shot_classifier(
     Raises:
         MissingExtraError: transformers is not installed.
         BadInputError: There is no such model, or it has no common space.
-        ArtefactError: It holds NaN or infinite weights.
+        ArtefactError: It holds NaN or infinite weights, or its tokenizer has no words.
     """
     try:
         from transformers import AutoModel, AutoProcessor
@@ -156,8 +156,17 @@ def load_zero_shot_classifier(
             f"no CLIP or SigLIP model in {path!r}; give a folder with config, weights and processor, or a hub id that "
             f"can be reached: {error}"
         ) from error
+    _check_words(path, processor)
     name = path if revision is None else f"{path}@{revision}"
     return ZeroShotClassifier(model.to(device), processor, attribute, name=name, texts=texts)
+
+
+def _check_words(path: str, processor: Any) -> None:
+    """Refuse a tokenizer without a vocabulary: where its files are absent, transformers makes an empty one."""
+    tokenizer = getattr(processor, "tokenizer", None)
+    known = [] if tokenizer is None else tokenizer("a photo of a person")["input_ids"]
+    if tokenizer is not None and not set(known) - set(tokenizer.all_special_ids):
+        raise ArtefactError(f"{path!r} lacks a tokenizer's vocabulary; save the model's tokenizer beside its weights.")
 
 
 def _unit(out: Any) -> Tensor:

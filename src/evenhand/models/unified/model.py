@@ -351,15 +351,35 @@ class UnifiedModel:
         )
 
 
-def load_unified_model(source: str | None = None, *, device: str = "cpu") -> UnifiedModel:
-    """A unified model from a folder or hub id, with the published settings; what the registry loads.
+def load_unified_model(
+    source: str | None = None,
+    *,
+    device: str = "cpu",
+    dtype: str = "auto",
+    revision: str | None = None,
+    guidance: float | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    batch_size: int = 8,
+) -> UnifiedModel:
+    """A unified model from a folder or hub id, as ``UnifiedModel.from_pretrained``; what the registry loads.
 
     Raises:
-        BadInputError: No source is given.
+        BadInputError: No source is given, or a number is out of range.
+        ArtefactError: As there.
     """
     if not source:
         raise BadInputError("which model? Give a folder, or a hub id, of a Janus or Emu3.")
-    return UnifiedModel.from_pretrained(source, device=device)
+    return UnifiedModel.from_pretrained(
+        source,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        guidance=guidance,
+        temperature=temperature,
+        top_k=top_k,
+        batch_size=batch_size,
+    )
 
 
 _NOT_FINITE = "the logits are not finite (NaN or infinity); load the weights in float32 or bfloat16."

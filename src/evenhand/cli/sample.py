@@ -1,0 +1,52 @@
+"""``evenhand sample``. In: a model that draws, a probe. Out: a run folder of pictures and answers, not looked at."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evenhand.cli.output import notes, print_json, progress_bar, work_silently
+from evenhand.cli.picture_options import AttributeOption, ModelOptions, model_options
+
+__all__ = ["sample_command"]
+
+
+def sample_command(
+    model: Annotated[str, typer.Argument(help="miniature, unified:PATH_OR_ID, diffusers:PATH_OR_ID, images-api:NAME.")],
+    out: Annotated[Path, typer.Option(help="Run folder; what is there is topped up.")],
+    probe: Annotated[str, typer.Option(help="What is asked.")] = "occupations",
+    data: Annotated[str, typer.Option(help="test, train or a file, for occupations.")] = "test",
+    attribute: AttributeOption = "gender",
+    samples: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 160,
+    answers: Annotated[int, typer.Option(min=0, help="Answers about each occupation on an empty picture.")] = 100,
+    option: ModelOptions = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the run.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
+) -> None:
+    """Let a model draw and answer, and store it; `evenhand score` looks at it later, on another machine if you like."""
+    from evenhand.attributes import load_attribute
+    from evenhand.ledger import Ledger
+    from evenhand.pipeline import sample_pictures
+
+    attributes = [load_attribute(one.strip()) for one in attribute.split(",") if one.strip()]
+    with work_silently(), progress_bar("pictures") as progress, progress_bar("answers") as answering:
+        sample_pictures(
+            model,
+            attributes=attributes,
+            out=out,
+            probe=probe,
+            data=data,
+            samples=samples,
+            answers=answers,
+            seed=seed,
+            options=model_options(option),
+            progress=progress,
+            answering=answering,
+        )
+        stored = Ledger.open(out).samples()
+    counts = {"samples": len(stored), "errors": sum(one.error is not None for one in stored)}
+    if as_json:
+        print_json({"run": str(out), **counts})
+        return
+    notes.print(f"stored in {out}: {counts['samples']} samples, {counts['errors']} of them failed")
+    notes.print(f"what they show: evenhand score {out} --attribute {attribute} --classifier CLASSIFIER")

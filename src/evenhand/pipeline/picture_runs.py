@@ -1,0 +1,278 @@
+"""A whole audit of a model that draws. In: a model, a probe, a scoring plan. Out: a run folder and what it shows.
+
+sample_pictures:  model ──► pictures (and answers about nobody) in a run folder
+score_run:        run folder and its plan ──► ScoredPictures
+compare_runs:     two of these ──► PictureComparison
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from evenhand.errors import BadInputError, LedgerError
+from evenhand.ledger import Ledger
+from evenhand.metrics.disparity_change import compare_disparity
+from evenhand.models.protocol import ImageModel
+from evenhand.pipeline.answers import ANSWERS, Answering, answers_folder, ask_about_nobody, score_answers
+from evenhand.pipeline.drawing import draw, prompts_to_draw
+from evenhand.pipeline.filling import Progress
+from evenhand.pipeline.opening import open_image_model, open_labeller
+from evenhand.pipeline.pictures import RESAMPLING_SEED, score_pictures, tally_run
+from evenhand.pipeline.plans import ScoringPlan, read_plan, write_plan
+from evenhand.pipeline.quality import measure_quality, open_quality
+from evenhand.probes.blank_image import SAMPLES as ANSWERS_EACH
+from evenhand.probes.occupations import SAMPLES as PICTURES_EACH
+from evenhand.records import Attribute, Estimate, Label, PictureComparison, ScoredAnswers, ScoredPictures
+
+__all__ = [
+    "PREVIEWS",
+    "audit_pictures",
+    "check_plan",
+    "compare_runs",
+    "holds_pictures",
+    "sample_pictures",
+    "score_run",
+]
+
+PREVIEWS = 16
+"""Pictures of each prompt on its contact sheet."""
+
+
+def holds_pictures(run: str | Path) -> bool:
+    """Whether a run folder is of drawn pictures.
+
+    Raises:
+        LedgerError: Not a run folder.
+    """
+    return "replayable" in Ledger.open(run).settings
+
+
+def audit_pictures(
+    model: str | ImageModel,
+    *,
+    plan: ScoringPlan,
+    out: str | Path,
+    probe: str = "occupations",
+    data: str | Path = "test",
+    samples: int = PICTURES_EACH,
+    answers: int = ANSWERS_EACH,
+    seed: int = 0,
+    options: Mapping[str, object] | None = None,
+    previews: int = PREVIEWS,
+    progress: Progress | None = None,
+    answering: Progress | None = None,
+) -> ScoredPictures:
+    """Let a model draw, ask it about nobody where it answers, and score what is there.
+
+    What reads the pictures is opened before the first one is drawn.
+
+    Args:
+        model: As :func:`evenhand.pipeline.drawing.draw`.
+        plan: How the run is scored; kept in its folder.
+        out: The run folder; a part of the same run in it is topped up.
+        probe: A registered name whose prompts are texts.
+        data: What the probe reads, for ``occupations`` ``test`` or a file.
+        samples: Pictures of each prompt.
+        answers: Answers about each occupation and attribute, from a model that answers; 0 asks for none.
+        seed: Of the run.
+        options: Of a model that is given by name.
+        previews: Of how many pictures of each prompt the report shows.
+        progress: Of the pictures.
+        answering: Of the answers.
+
+    Raises:
+        EvenhandError: As the stages say; what was stored before stays stored.
+    """
+    check_plan(plan)
+    sample_pictures(
+        model,
+        attributes=[one.attribute for one in plan.read_by],
+        out=out,
+        probe=probe,
+        data=data,
+        samples=samples,
+        answers=answers,
+        seed=seed,
+        options=options,
+        progress=progress,
+        answering=answering,
+    )
+    write_plan(out, plan)
+    return score_run(out, previews=previews)
+
+
+def check_plan(plan: ScoringPlan) -> None:
+    """Open everything a plan names, so that what is missing is said before anything is paid for.
+
+    Raises:
+        EvenhandError: As the loaders say.
+    """
+    for one in plan.read_by:
+        one.matrix()
+        open_labeller(one)
+    for spec in plan.quality:
+        open_quality(spec)
+
+
+def sample_pictures(
+    model: str | ImageModel,
+    *,
+    attributes: Sequence[Attribute],
+    out: str | Path,
+    probe: str = "occupations",
+    data: str | Path = "test",
+    samples: int = PICTURES_EACH,
+    answers: int = ANSWERS_EACH,
+    seed: int = 0,
+    options: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
+    answering: Progress | None = None,
+) -> Path:
+    """The dear half of :func:`audit_pictures`: pictures and answers, stored and not looked at.
+
+    Args:
+        model: As there.
+        attributes: What is asked for about nobody; the first is what augmented prompts name.
+        out: As there, and so are the others.
+        probe: As there.
+        data: As there.
+        samples: As there.
+        answers: As there.
+        seed: As there.
+        options: As there.
+        progress: As there.
+        answering: As there.
+
+    Raises:
+        EvenhandError: As the stages say; what was stored before stays stored.
+    """
+    if answers < 0:
+        raise BadInputError(f"answers: got {answers}; allowed: 0 or more to each question.")
+    prompts_to_draw(probe, data, attributes[0])  # data that cannot be used is refused before a model is opened
+    drawing = open_image_model(model, options)
+    draw(
+        drawing,
+        probe=probe,
+        data=data,
+        out=out,
+        samples=samples,
+        attribute=attributes[0],
+        seed=seed,
+        progress=progress,
+    )
+    if answers and isinstance(drawing, Answering):
+        for attribute in attributes:
+            ask_about_nobody(
+                drawing,
+                data=data,
+                out=answers_folder(out, attribute.name),
+                attribute=attribute,
+                samples=answers,
+                seed=seed,
+                progress=answering,
+            )
+    return Path(out)
+
+
+def score_run(
+    run: str | Path, plan: ScoringPlan | None = None, *, previews: int = 0, fresh: bool = False
+) -> ScoredPictures:
+    """What a run folder shows, from what is in it.
+
+    Args:
+        run: The folder.
+        plan: How; by default the one in the folder.
+        previews: Of how many pictures of each prompt a small JPEG is made.
+        fresh: Read every picture again instead of using labels that were kept.
+
+    Raises:
+        LedgerError: Not a run folder, or it has no plan and none is given.
+        EvenhandError: As the stages say.
+    """
+    ledger = Ledger.open(run)
+    chosen = plan or read_plan(run)
+    matrices = {one.attribute.name: one.matrix() for one in chosen.read_by}
+    return score_pictures(
+        run,
+        [open_labeller(one) for one in chosen.read_by],
+        denominator=chosen.denominator,
+        min_confidence=chosen.min_confidence,
+        level=chosen.level,
+        confusions={name: matrix for name, matrix in matrices.items() if matrix is not None},
+        answers=_stored_answers(run, [one.attribute for one in chosen.read_by], chosen.level),
+        quality=measure_quality(
+            str(run), ledger, [open_quality(spec) for spec in chosen.quality], level=chosen.level, fresh=fresh
+        ),
+        previews=previews,
+        fresh=fresh,
+    )
+
+
+def compare_runs(before: ScoredPictures, after: ScoredPictures) -> PictureComparison:
+    """Two runs of the same prompts, paired by prompt and number.
+
+    Raises:
+        BadInputError: Prompts, attributes, groups, classifiers or denominators differ.
+        TooFewSamplesError: No prompt shows a group in both.
+    """
+    if before.prompts_sha256 != after.prompts_sha256:
+        raise BadInputError(
+            f"runs {before.run!r} and {after.run!r} are of different prompts; compare runs of the same probe and data."
+        )
+    for what in ("groups", "classifiers", "denominator", "min_confidence", "targets"):
+        one, other = getattr(before, what), getattr(after, what)
+        if one != other:
+            raise BadInputError(
+                f"runs {before.run!r} and {after.run!r} cannot be compared: {what} {str(one)[:200]} against "
+                f"{str(other)[:200]}; score both the same way."
+            )
+    estimates: dict[str, tuple[Estimate, ...]] = {}
+    moved: dict[str, dict[str, dict[str, int]]] = {}
+    counts = _pair_counts(before, after)
+    for name in before.labels:
+        estimates[name] = compare_disparity(
+            tally_run(before, name), tally_run(after, name), seed=RESAMPLING_SEED, target=before.targets[name]
+        )
+        moved[name] = _moved(before.labels[name], after.labels[name])
+        counts[f"{name}: moved"] = sum(
+            number for first, row in moved[name].items() for second, number in row.items() if first != second
+        )
+    return PictureComparison(before.run, after.run, estimates, moved, counts)
+
+
+def _pair_counts(before: ScoredPictures, after: ScoredPictures) -> dict[str, int]:
+    firsts = {(one.prompt_id, one.k): one for one in before.samples}
+    pairs = [(firsts[one.prompt_id, one.k], one) for one in after.samples if (one.prompt_id, one.k) in firsts]
+    return {
+        "pairs": len(pairs),
+        "same_seed": sum(one.seed == other.seed for one, other in pairs),
+        "same_picture": sum(
+            one.image_sha256 is not None and one.image_sha256 == other.image_sha256 for one, other in pairs
+        ),
+    }
+
+
+def _moved(before: Sequence[Label], after: Sequence[Label]) -> dict[str, dict[str, int]]:
+    firsts = {(one.prompt_id, one.k): one.group or str(one.reason) for one in before}
+    pairs = Counter(
+        (firsts[one.prompt_id, one.k], one.group or str(one.reason))
+        for one in after
+        if (one.prompt_id, one.k) in firsts
+    )
+    found: dict[str, dict[str, int]] = {}
+    for (first, second), number in sorted(pairs.items()):
+        found.setdefault(first, {})[second] = number
+    return found
+
+
+def _stored_answers(run: str | Path, attributes: Sequence[Attribute], level: float) -> dict[str, ScoredAnswers]:
+    if not (Path(run) / ANSWERS).is_dir():
+        return {}
+    found = {}
+    for attribute in attributes:
+        try:
+            found[attribute.name] = score_answers(answers_folder(run, attribute.name), level=level)
+        except LedgerError:
+            if answers_folder(run, attribute.name).exists():
+                raise
+    return found
