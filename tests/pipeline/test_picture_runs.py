@@ -124,6 +124,14 @@ def test_answers_are_topped_up_and_can_be_left_out(occupations, tmp_path):
     assert without.answers == {}
 
 
+def test_sampled_prompts_widen_the_interval(occupations, tmp_path):
+    fixed = named(audited(occupations, tmp_path / "run", samples=200).estimates["gender"], "RD")
+    found = score_run(tmp_path / "run", replace(PLAN_OF_COLOURS, prompts="sampled"))
+    sampled = named(found.estimates["gender"], "RD")
+    assert (sampled.unit, sampled.n, sampled.value) == ("prompt", 2, fixed.value)
+    assert sampled.high - sampled.low > fixed.high - fixed.low
+
+
 def test_a_classifier_that_errs_is_corrected(occupations, tmp_path):
     # The reader errs never; a matrix says it calls a fifth of the men women: (.16, .84) read is (.2, .8) in truth.
     matrix = ((800, 200), (0, 1000))
@@ -238,6 +246,7 @@ def test_confusion_counts_are_brought_into_the_attributes_order(tmp_path):
         {"denominator": "most"},
         {"min_confidence": 2.0},
         {"level": 1.0},
+        {"prompts": "all"},
     ],
 )
 def test_plans_that_are_not_allowed(wrong):

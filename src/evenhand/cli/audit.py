@@ -15,6 +15,7 @@ from evenhand.cli.picture_options import (
     FacesOption,
     MinConfidenceOption,
     ModelOptions,
+    PromptsOption,
     QualityOption,
     model_options,
     scoring_plan,
@@ -53,6 +54,7 @@ def audit_command(
     denominator: DenominatorOption = "face",
     min_confidence: MinConfidenceOption = 0.8,
     quality: QualityOption = None,
+    prompts: PromptsOption = "fixed",
     option: ModelOptions = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the run.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
@@ -75,6 +77,7 @@ def audit_command(
         denominator=denominator,
         min_confidence=min_confidence,
         quality=quality,
+        prompts=prompts,
     )
     _audit_pictures(
         asked, plan, data or "test", probe or "occupations", out, samples, answers, option, seed, as_json=as_json

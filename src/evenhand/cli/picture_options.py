@@ -18,6 +18,7 @@ __all__ = [
     "FacesOption",
     "MinConfidenceOption",
     "ModelOptions",
+    "PromptsOption",
     "QualityOption",
     "model_options",
     "scoring_plan",
@@ -42,6 +43,9 @@ DenominatorOption = Annotated[str, typer.Option(help="What shares are shares of:
 MinConfidenceOption = Annotated[
     float, typer.Option(min=0, max=1, help="Below it a label shows no group (denominator confident).")
 ]
+PromptsOption = Annotated[
+    str, typer.Option(help="What intervals are for: fixed (these very prompts), sampled (those they were drawn from).")
+]
 QualityOption = Annotated[
     list[str] | None, typer.Option(help="clip-s:FOLDER, clip-iqa:FOLDER, inception:FILE; repeat.")
 ]
@@ -61,6 +65,7 @@ def scoring_plan(
     denominator: str,
     min_confidence: float,
     quality: Sequence[str] | None,
+    prompts: str,
 ) -> "ScoringPlan":
     """The plan that the options say.
 
@@ -73,6 +78,7 @@ def scoring_plan(
         denominator: As typed.
         min_confidence: As typed.
         quality: As typed.
+        prompts: As typed.
 
     Raises:
         BadInputError: An attribute without a classifier, or one that is not among the attributes.
@@ -101,7 +107,7 @@ def scoring_plan(
             )
         counts = load_confusion(matrices[one.name], one) if one.name in matrices else None
         read_by.append(ReadBy(one, spec, faces, counts))
-    return ScoringPlan(tuple(read_by), denominator, min_confidence, tuple(quality or ()))
+    return ScoringPlan(tuple(read_by), denominator, min_confidence, tuple(quality or ()), prompts=prompts)
 
 
 def model_options(given: Sequence[str] | None) -> dict[str, object]:

@@ -13,6 +13,7 @@ from evenhand.cli.picture_options import (
     DenominatorOption,
     FacesOption,
     MinConfidenceOption,
+    PromptsOption,
     QualityOption,
     scoring_plan,
 )
@@ -31,6 +32,7 @@ def score_command(
     denominator: DenominatorOption = "face",
     min_confidence: MinConfidenceOption = 0.8,
     quality: QualityOption = None,
+    prompts: PromptsOption = "fixed",
     fresh: Annotated[bool, typer.Option(help="Read every picture again; use no label that was kept.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
 ) -> None:
@@ -56,6 +58,7 @@ def score_command(
             denominator=denominator,
             min_confidence=min_confidence,
             quality=quality,
+            prompts=prompts,
         )
     with work_silently():
         found = score_run(run, plan, fresh=fresh)

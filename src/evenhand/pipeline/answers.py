@@ -102,7 +102,7 @@ def ask_about_nobody(
     return Path(out)
 
 
-def score_answers(run: str | Path, *, level: float = 0.95) -> ScoredAnswers:
+def score_answers(run: str | Path, *, prompts: str = "fixed", level: float = 0.95) -> ScoredAnswers:
     """Labels and estimates of a run of answers, from the ledger alone; without the gap.
 
     Where no answer names a group there is an ``answer_rate`` of 0 and no RD; where every sample failed, nothing.
@@ -112,15 +112,15 @@ def score_answers(run: str | Path, *, level: float = 0.95) -> ScoredAnswers:
     """
     ledger = Ledger.open(run)
     attribute = attribute_from_settings(ledger.settings["attribute"])
-    prompts, samples = ledger.prompts(), ledger.samples()
+    asked, samples = ledger.prompts(), ledger.samples()
     labels = AnswerClassifier(attribute, refusals=(REFUSAL,)).label(samples)
-    estimates, per_prompt = _measured(labels, attribute, level)
+    estimates, per_prompt = _measured(labels, attribute, prompts=prompts, level=level)
     said = Counter(label.group or str(label.reason) for label in labels)
     return ScoredAnswers(
         settings=ledger.settings,
         attribute=attribute.name,
         groups=attribute.groups,
-        prompts=prompts,
+        prompts=asked,
         samples=samples,
         labels=labels,
         estimates=estimates,
@@ -130,15 +130,17 @@ def score_answers(run: str | Path, *, level: float = 0.95) -> ScoredAnswers:
 
 
 def _measured(
-    labels: Sequence[Label], attribute: Attribute, level: float
+    labels: Sequence[Label], attribute: Attribute, *, prompts: str, level: float
 ) -> tuple[tuple[Estimate, ...], dict[str, tuple[Estimate, ...]]]:
     """The means over questions, and each question's own."""
     groups = attribute.groups
     if not any(label.reason != "error" for label in labels):
         return (), {}
     if not any(label.group for label in labels):
-        return (answer_rate(labels, groups=groups, level=level),), {}
-    found = understanding_bias(labels, groups=groups, target=attribute.target, seed=_RESAMPLING_SEED, level=level)
+        return (answer_rate(labels, groups=groups, prompts=prompts, level=level),), {}
+    found = understanding_bias(
+        labels, groups=groups, target=attribute.target, seed=_RESAMPLING_SEED, prompts=prompts, level=level
+    )
     per_prompt = {one.prompt_id: (*one.shares, *one.estimates) for one in found.disparity.prompts}
     return (*found.disparity.estimates, found.answer_rate), per_prompt
 

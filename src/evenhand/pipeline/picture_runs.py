@@ -198,10 +198,16 @@ def score_run(
         denominator=chosen.denominator,
         min_confidence=chosen.min_confidence,
         level=chosen.level,
+        asked=chosen.prompts,
         confusions={name: matrix for name, matrix in matrices.items() if matrix is not None},
-        answers=_stored_answers(run, [one.attribute for one in chosen.read_by], chosen.level),
+        answers=_stored_answers(run, [one.attribute for one in chosen.read_by], chosen),
         quality=measure_quality(
-            str(run), ledger, [open_quality(spec) for spec in chosen.quality], level=chosen.level, fresh=fresh
+            str(run),
+            ledger,
+            [open_quality(spec) for spec in chosen.quality],
+            prompts=chosen.prompts,
+            level=chosen.level,
+            fresh=fresh,
         ),
         previews=previews,
         fresh=fresh,
@@ -265,13 +271,15 @@ def _moved(before: Sequence[Label], after: Sequence[Label]) -> dict[str, dict[st
     return found
 
 
-def _stored_answers(run: str | Path, attributes: Sequence[Attribute], level: float) -> dict[str, ScoredAnswers]:
+def _stored_answers(run: str | Path, attributes: Sequence[Attribute], plan: ScoringPlan) -> dict[str, ScoredAnswers]:
     if not (Path(run) / ANSWERS).is_dir():
         return {}
     found = {}
     for attribute in attributes:
         try:
-            found[attribute.name] = score_answers(answers_folder(run, attribute.name), level=level)
+            found[attribute.name] = score_answers(
+                answers_folder(run, attribute.name), prompts=plan.prompts, level=plan.level
+            )
         except LedgerError:
             if answers_folder(run, attribute.name).exists():
                 raise

@@ -34,6 +34,7 @@ def score_pictures(
     denominator: str = "face",
     min_confidence: float = 0.8,
     level: float = 0.95,
+    asked: str = "fixed",
     confusions: Mapping[str, ConfusionMatrix] | None = None,
     answers: Mapping[str, ScoredAnswers] | None = None,
     quality: Sequence[Estimate] = (),
@@ -50,6 +51,7 @@ def score_pictures(
         denominator: What shares are shares of: ``all``, ``face`` or ``confident`` (``metrics.tally``).
         min_confidence: Below it a label is unknown under ``confident``.
         level: Coverage the intervals aim at.
+        asked: ``fixed``: intervals are for these very prompts. ``sampled``: for the prompts these were drawn from.
         confusions: Attribute -> how its labeller errs; adds ``RD_corrected`` and corrected shares.
         answers: Attribute -> what the same model answers about the same occupations; adds the gap to it.
         quality: Of the same run, passed on.
@@ -76,7 +78,7 @@ def score_pictures(
     for name, told in labels.items():
         ids = [prompt.id for prompt in prompts]
         counted = tally(told, groups=groups[name], denominator=denominator, min_confidence=min_confidence, prompts=ids)
-        found = disparity(counted, seed=RESAMPLING_SEED, target=targets[name], level=level)
+        found = disparity(counted, seed=RESAMPLING_SEED, target=targets[name], prompts=asked, level=level)
         tallies[name], estimates[name] = counted, found.estimates
         per_prompt[name] = {one.prompt_id: (*one.shares, *one.estimates) for one in found.prompts}
         if confusions and name in confusions:
@@ -96,7 +98,8 @@ def score_pictures(
         per_prompt=per_prompt,
         quality=tuple(quality),
         answers={
-            name: _with_gap(one, tallies.get(name), prompts, level=level) for name, one in (answers or {}).items()
+            name: _with_gap(one, tallies.get(name), prompts, asked=asked, level=level)
+            for name, one in (answers or {}).items()
         },
         caveats=picture_caveats(
             ledger.settings,
@@ -156,17 +159,21 @@ def _corrected(
     return (found.rd,)
 
 
-def _with_gap(answers: ScoredAnswers, drawn: Tally | None, prompts: Sequence[Prompt], *, level: float) -> ScoredAnswers:
+def _with_gap(
+    answers: ScoredAnswers, drawn: Tally | None, prompts: Sequence[Prompt], *, asked: str, level: float
+) -> ScoredAnswers:
     """The answers with the gap to what is drawn from neutral prompts of the same occupations, where there are any."""
-    asked = {
+    neutral = {
         prompt.id: prompt.facts["occupation"]
         for prompt in prompts
         if "occupation" in prompt.facts and prompt.facts.get("asked", NEUTRAL) == NEUTRAL
     }
-    if drawn is None or not asked:
+    if drawn is None or not neutral:
         return answers
     try:
-        gap = understanding_gap(answers_tally(answers), pool_prompts(drawn, asked), seed=RESAMPLING_SEED, level=level)
+        gap = understanding_gap(
+            answers_tally(answers), pool_prompts(drawn, neutral), seed=RESAMPLING_SEED, prompts=asked, level=level
+        )
     except TooFewSamplesError:  # no occupation has both answers and pictures that name a group
         return answers
     return replace(answers, estimates=(*answers.estimates, gap.size, *gap.groups))

@@ -66,6 +66,8 @@ class ScoringPlan:
         min_confidence: Below it a label is unknown under ``confident``, in [0, 1].
         quality: ``NAME:ARGUMENT`` of the registry's ``quality``.
         level: Coverage the intervals aim at, in (0, 1).
+        prompts: ``fixed``: intervals are for these very prompts, only pictures could have been others. ``sampled``: for
+            the prompts these were drawn from.
     """
 
     read_by: tuple[ReadBy, ...]
@@ -73,6 +75,7 @@ class ScoringPlan:
     min_confidence: float = 0.8
     quality: tuple[str, ...] = field(default=())
     level: float = 0.95
+    prompts: str = "fixed"
 
     def __post_init__(self) -> None:
         """Refuse choices that are not allowed."""
@@ -81,6 +84,8 @@ class ScoringPlan:
             raise BadInputError(f"attributes: got {names or 'none'}; allowed: at least one, each once.")
         if self.denominator not in DENOMINATORS:
             raise BadInputError(f"denominator: got {self.denominator!r}; allowed: {', '.join(DENOMINATORS)}.")
+        if self.prompts not in ("fixed", "sampled"):
+            raise BadInputError(f"prompts: got {self.prompts!r}; allowed: fixed, sampled.")
         if not 0 <= self.min_confidence <= 1 or not 0 < self.level < 1:
             raise BadInputError(
                 f"got min_confidence {self.min_confidence}, level {self.level}; allowed: [0, 1] and (0, 1)."
@@ -108,6 +113,7 @@ def write_plan(run: str | Path, plan: ScoringPlan) -> None:
         "min_confidence": plan.min_confidence,
         "quality": list(plan.quality),
         "level": plan.level,
+        "prompts": plan.prompts,
     }
     RunFolder(run).write(PLAN, (json.dumps(content, indent=2) + "\n").encode("ascii"))
 
@@ -134,6 +140,7 @@ def read_plan(run: str | Path) -> ScoringPlan:
             min_confidence=held["min_confidence"],
             quality=tuple(held["quality"]),
             level=held["level"],
+            prompts=held["prompts"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LedgerError(

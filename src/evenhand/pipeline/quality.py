@@ -45,14 +45,21 @@ def open_quality(spec: str) -> "QualityMetric":
 
 
 def measure_quality(
-    run: str, ledger: Ledger, metrics: Sequence["QualityMetric"], *, level: float = 0.95, fresh: bool = False
+    run: str,
+    ledger: Ledger,
+    metrics: Sequence["QualityMetric"],
+    *,
+    prompts: str = "fixed",
+    level: float = 0.95,
+    fresh: bool = False,
 ) -> tuple[Estimate, ...]:
-    """The estimates of some metrics over all pictures that can be decoded; prompts are fixed.
+    """The estimates of some metrics over all pictures that can be decoded.
 
     Args:
         run: The run folder; rows are kept there where it can be written to.
         ledger: Of that folder.
         metrics: What is measured.
+        prompts: ``fixed`` or ``sampled``.
         level: Coverage the intervals aim at.
         fresh: Measure every picture again.
 
@@ -60,8 +67,8 @@ def measure_quality(
         TooFewSamplesError: Too few pictures.
         EvenhandError: As the metrics say.
     """
-    prompts = {prompt.id: prompt for prompt in ledger.prompts()}
-    stores = [_Store(run, metric, prompts, fresh=fresh) for metric in metrics]
+    asked = {prompt.id: prompt for prompt in ledger.prompts()}
+    stores = [_Store(run, metric, asked, fresh=fresh) for metric in metrics]
     if any(store.lacks(ledger.samples()) for store in stores):
         batch: list[Sample] = []
         for sample in ledger.drawn():
@@ -73,7 +80,7 @@ def measure_quality(
         for store in stores:
             store.measure(batch)
             store.keep()
-    return tuple(one for store in stores for one in store.estimates(ledger.samples(), level))
+    return tuple(one for store in stores for one in store.estimates(ledger.samples(), prompts, level))
 
 
 class _Store:
@@ -105,13 +112,18 @@ class _Store:
             for (sample, _), row in zip(found, rows, strict=True):
                 self._rows[sample.prompt_id, sample.k] = (str(sample.image_sha256), row)
 
-    def estimates(self, samples: Sequence[Sample], level: float) -> tuple[Estimate, ...]:
+    def estimates(self, samples: Sequence[Sample], prompts: str, level: float) -> tuple[Estimate, ...]:
         """Of the pictures among the samples."""
         kept = [(sample, self._rows[sample.prompt_id, sample.k][1]) for sample in samples if self._has(sample)]
         kept = [(sample, row) for sample, row in kept if len(row)]
         rows = np.stack([row for _, row in kept]) if kept else np.empty((0, 1))
         return quality_estimates(
-            self._metric.settings, rows, [sample.prompt_id for sample, _ in kept], seed=_RESAMPLING_SEED, level=level
+            self._metric.settings,
+            rows,
+            [sample.prompt_id for sample, _ in kept],
+            seed=_RESAMPLING_SEED,
+            prompts=prompts,
+            level=level,
         )
 
     def keep(self) -> None:
