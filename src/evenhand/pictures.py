@@ -15,7 +15,10 @@ from PIL import Image, UnidentifiedImageError
 
 from evenhand.errors import PictureError
 
-__all__ = ["open_picture", "preview"]
+__all__ = ["MAX_PIXELS", "decode_picture", "open_picture", "preview"]
+
+MAX_PIXELS = 50_000_000
+"""Largest width times height that is opened unless something else is said."""
 
 _UNREADABLE = (
     OSError,  # truncated data, and most decoder errors
@@ -49,7 +52,7 @@ _METADATA_BYTES = 16 * 2**20
 def open_picture(
     path: str | PathLike[str],
     *,
-    max_pixels: int = 50_000_000,
+    max_pixels: int = MAX_PIXELS,
     formats: Sequence[str] = ("JPEG", "PNG", "WEBP"),
 ) -> Image.Image:
     """The first frame of a picture file: RGB, 8 bits a channel, turned upright, transparency laid on white.
@@ -85,6 +88,28 @@ def open_picture(
             f"allowed: a whole {', '.join(formats)} file; do: replace the file, or leave it out"
         ) from error
     raise _too_large(path, f"{pixels:,} pixels", max_pixels)
+
+
+def decode_picture(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The RGB picture of a PNG file's bytes, as a model drew it.
+
+    Args:
+        content: The file.
+        max_pixels: Largest width times height, as declared in the header.
+
+    Raises:
+        PictureError: They are not a PNG, are broken, or are of too many pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            pixels = image.width * image.height
+            if pixels <= max_pixels:
+                return _to_rgb(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(f"picture: {error}; allowed: {max_pixels:,} pixels; draw smaller ones.") from error
+    except _UNREADABLE as error:
+        raise PictureError(f"picture cannot be decoded: {error}; draw it again.") from error
+    raise PictureError(f"picture of {pixels:,} pixels; allowed: {max_pixels:,}; draw smaller ones.")
 
 
 def preview(path_or_image: str | PathLike[str] | Image.Image, *, side: int = 320, quality: int = 80) -> bytes:

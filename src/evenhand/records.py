@@ -210,7 +210,7 @@ class Estimate:
         high: Upper end of the interval.
         level: Coverage the interval aims at, for example 0.95.
         n: Number of independent units resampled.
-        unit: What a unit is: ``picture``, ``scene``, ``prompt`` or ``answer``.
+        unit: What a unit is: ``picture``, ``scene``, ``prompt``, ``answer`` or ``answer or picture``.
         method: How the interval was made.
         largest: The largest value the statistic can take here.
         floor: What a perfectly even model would show at this n, on average.
@@ -346,6 +346,8 @@ class ScoredPictures:
         counts: Named counts, for example ``pictures``, ``errors``, ``gender: no face``.
         prompts_sha256: Of the prompts; runs with another one cannot be paired.
         min_confidence: Below it a label shows no group, under the denominator ``confident``.
+        level: Coverage the intervals aim at.
+        intervals_for: ``fixed`` prompts, these very ones, or ``sampled``, those they were drawn from.
     """
 
     run: str
@@ -366,6 +368,8 @@ class ScoredPictures:
     counts: Mapping[str, int]
     prompts_sha256: str
     min_confidence: float = 0.8
+    level: float = 0.95
+    intervals_for: str = "fixed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,30 @@
 """Whole audits of a model that draws and answers, whose bias is known, by names as an installed package adds them."""
 
+import io
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from evenhand.attributes import load_attribute
-from evenhand.errors import ArtefactError, BadInputError, LedgerError, TooFewSamplesError, UnknownNameError
+from evenhand.errors import (
+    ArtefactError,
+    BadInputError,
+    CorruptLedgerError,
+    LedgerError,
+    TooFewSamplesError,
+    UnknownNameError,
+)
 from evenhand.ledger import Ledger
 from evenhand.pipeline import ReadBy, ScoringPlan, audit_pictures, compare_runs, sample_pictures, score_run
 from evenhand.pipeline.answers import answers_folder
 from evenhand.pipeline.plans import PLAN, load_confusion, read_plan, write_plan
+from evenhand.records import Sample
+from evenhand.shards import sha256_of
 
 EXTENSION = Path(__file__).parents[1] / "extension"
 GENDER = load_attribute("gender")
@@ -65,7 +77,7 @@ def test_labels_are_kept_and_read_again_when_asked(occupations, tmp_path):
     audited(occupations, tmp_path / "run", samples=61, previews=0)  # two more pictures
     assert sum(ColourReader.seen) == 2
     ColourReader.seen.clear()
-    fresh = score_run(tmp_path / "run", fresh=True)
+    fresh = score_run(tmp_path / "run", reading="anew")
     assert sum(ColourReader.seen) == 122
     assert fresh.counts["pictures"] == first.counts["pictures"] + 2
 
@@ -84,9 +96,27 @@ def test_a_kept_label_of_another_picture_is_not_used(occupations, tmp_path):
     other = audited(occupations, tmp_path / "other", model="painter:sewer=1,pilot=0")
     (labels,) = (tmp_path / "other").glob("labels-*.parquet")
     (tmp_path / "run" / labels.name).write_bytes(labels.read_bytes())
-    mixed, fresh = score_run(tmp_path / "run"), score_run(tmp_path / "run", fresh=True)
+    mixed, fresh = score_run(tmp_path / "run"), score_run(tmp_path / "run", reading="anew")
     assert mixed.labels == fresh.labels
     assert mixed.labels != other.labels
+
+
+def test_a_check_reads_everything_writes_nothing_and_finds_labels_that_were_changed(occupations, tmp_path):
+    audited(occupations, tmp_path / "run")
+    (labels,) = (tmp_path / "run").glob("labels-*.parquet")
+    before = labels.read_bytes()
+    assert score_run(tmp_path / "run", reading="check").counts["pictures"] == 120
+    assert labels.read_bytes() == before
+    table = pq.read_table(io.BytesIO(before))
+    changed = table.set_column(3, "group", pa.array(["male"] * table.num_rows))
+    pq.write_table(changed, labels)
+    with pytest.raises(CorruptLedgerError, match=r"kept labels of gender are not what .* --fresh"):
+        score_run(tmp_path / "run", reading="check")
+    assert score_run(tmp_path / "run", reading="anew").counts["gender: male"] < 120
+    assert score_run(tmp_path / "run", reading="check").counts["pictures"] == 120
+    labels.write_bytes(before[:-40])
+    with pytest.raises(CorruptLedgerError, match="labels-"):
+        score_run(tmp_path / "run")
 
 
 def test_the_gap_is_what_the_shares_of_answers_and_pictures_give(occupations, tmp_path):
@@ -114,6 +144,25 @@ def test_a_model_that_refuses_every_answer_has_a_rate_of_0_and_a_report(occupati
     assert any("none of 40 answers" in one for one in found.caveats)
     assert named(found.estimates["gender"], "RD").value > 0
     write_report([], [], tmp_path / "report", title="x", pictures=[found])
+
+
+def test_answers_fit_the_attribute_by_the_names_of_its_groups(occupations, tmp_path):
+    audited(occupations, tmp_path / "run", answers=10)
+    turned = replace(GENDER, groups=GENDER.groups[::-1], target=(0.7, 0.3))
+    found = score_run(tmp_path / "run", ScoringPlan((ReadBy(turned, "colours"),)))
+    assert found.answers["gender"].groups == ("female", "male")
+    assert any(one.name == "gap" for one in found.answers["gender"].estimates)
+    # The same question about another target is the same question: nothing is asked again.
+    elsewhere = replace(GENDER, target=(0.7, 0.3))
+    audited(occupations, tmp_path / "run", answers=10, plan=ScoringPlan((ReadBy(elsewhere, "colours"),)))
+    settings = tmp_path / "run" / "answers" / "gender" / "manifest.json"
+    held = json.loads(settings.read_text())
+    held["settings"]["attribute"]["groups"] = ["male", "female", "other"]
+    held["settings_sha256"] = sha256_of(held["settings"])
+    settings.write_text(json.dumps(held))
+    found = score_run(tmp_path / "run")
+    assert found.answers == {}
+    assert any("asked for ['male', 'female', 'other']" in one for one in found.caveats)
 
 
 def test_answers_are_topped_up_and_can_be_left_out(occupations, tmp_path):
@@ -187,6 +236,43 @@ def test_two_runs_are_paired_by_prompt_and_number(occupations, tmp_path):
     assert difference.low <= 0 <= difference.high
 
 
+def test_sampled_runs_are_compared_as_sampled_and_not_with_fixed_ones(occupations, tmp_path):
+    before = audited(occupations, tmp_path / "before", samples=100)
+    audited(occupations, tmp_path / "after", samples=100, model="painter:sewer=0.5,pilot=0.5")
+    sampled = ScoringPlan((ReadBy(GENDER, "colours"),), prompts="sampled")
+    runs = [score_run(tmp_path / name, sampled) for name in ("before", "after")]
+    difference = named(compare_runs(*runs).estimates["gender"], "RD difference")
+    assert (difference.unit, difference.n) == ("prompt", 2)
+    with pytest.raises(BadInputError, match="intervals_for"):
+        compare_runs(before, runs[1])
+
+
+def test_what_a_server_did_not_answer_is_asked_again(occupations, tmp_path):
+    from evenhand_example.painting import Painter
+
+    class Server(Painter):
+        name, down = "server", True
+
+        def _one(self, prompt, seed):
+            if self.down and prompt.facts["occupation"] == "pilot":
+                return Sample(prompt.id, 0, seed, None, error="ServiceError: HTTP 503")
+            return super()._one(prompt, seed)
+
+    server = Server({"sewer": 0.2, "pilot": 0.9})
+    found = audited(occupations, tmp_path / "run", model=server, samples=40)
+    assert (found.counts["pictures"], found.counts["errors"]) == (40, 0)
+    assert any("not complete: prompts have between 0 and 40" in one for one in found.caveats)
+    server.down = False
+    assert audited(occupations, tmp_path / "run", model=server, samples=40).counts["pictures"] == 80
+
+
+def test_where_nobody_is_shown_the_reasons_are_said(occupations, tmp_path):
+    only = tmp_path / "one.txt"
+    only.write_text("sewer\n")
+    with pytest.raises(TooFewSamplesError, match=r"gender: .* There are: error 60; the first of 60 errors: BadInput"):
+        audited(only, tmp_path / "run", options={"refuses": "sewer"})
+
+
 def test_runs_of_other_prompts_or_other_readers_cannot_be_compared(occupations, tmp_path):
     before = audited(occupations, tmp_path / "before")
     other = tmp_path / "one.txt"
@@ -214,8 +300,14 @@ def test_a_plan_that_is_damaged_or_missing_is_said_so(occupations, tmp_path):
     sample_pictures("painter", attributes=[GENDER], out=tmp_path / "run", data=occupations, samples=2, answers=0)
     with pytest.raises(LedgerError, match="--classifier"):
         score_run(tmp_path / "run")
-    for content in ("[]", '{"format": 2}', '{"format": 1, "read_by": []}', "no json"):
-        (tmp_path / "run" / PLAN).write_text(content)
+    write_plan(tmp_path / "run", PLAN_OF_COLOURS)
+    sound = json.loads((tmp_path / "run" / PLAN).read_text())
+    (one,) = sound["read_by"]
+    numbered = {**sound, "read_by": [{**one, "classifier": 3}]}
+    ragged = {**sound, "read_by": [{**one, "confusion": [[1, 0], [1]]}]}
+    wrong = [[], {"format": 2}, {**sound, "read_by": []}, numbered, ragged]
+    for content in (*(json.dumps(one).encode() for one in wrong), b"no json", b"\xff\xfe"):
+        (tmp_path / "run" / PLAN).write_bytes(content)
         with pytest.raises(LedgerError, match="not a scoring plan"):
             score_run(tmp_path / "run")
     write_plan(tmp_path / "run", PLAN_OF_COLOURS)

@@ -75,7 +75,7 @@ def test_rows_are_kept_for_the_same_metric_and_the_same_pictures(run):
     measure_quality(str(out), Ledger.open(out), [other])
     assert len(other.texts) == 4
     fresh = Brightness()
-    assert measure_quality(str(out), Ledger.open(out), [fresh], fresh=True) == first
+    assert measure_quality(str(out), Ledger.open(out), [fresh], reading="anew") == first
     assert len(fresh.texts) == 4
 
 

@@ -147,6 +147,11 @@ def _named(name: Any, groups: Any, origin: str) -> tuple[str, tuple[str, ...]]:
             f"attribute {origin!r}: name is {name!r}; give a text other than {', '.join(_COLUMNS)}, "
             "which are other columns of labels.csv."
         )
+    if any(mark in name for mark in "/\\:=,") or name.startswith(".") or not name.isprintable():
+        raise BadInputError(
+            f"attribute {origin!r}: name is {name!r}; it names files and options, so it may not hold / \\ : = , or "
+            "begin with a dot."
+        )
     listed = _texts(groups, origin, "groups")
     if len(listed) < 2 or len(set(listed)) != len(listed):
         raise BadInputError(f"attribute {origin!r}: groups {list(listed)}; give at least two, each once.")

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
-from evenhand.attributes import attribute_from_settings, measuring_settings
 from evenhand.classify.answers import AnswerClassifier
-from evenhand.errors import EvenhandError
+from evenhand.errors import BadInputError, EvenhandError
 from evenhand.ledger import Ledger
 from evenhand.metrics.tally import Tally, pool_prompts, tally
 from evenhand.metrics.understanding import answer_rate, understanding_bias
@@ -24,7 +23,15 @@ from evenhand.registry import load
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["ANSWERS", "Answering", "answers_folder", "answers_tally", "ask_about_nobody", "score_answers"]
+__all__ = [
+    "ANSWERS",
+    "Answering",
+    "answers_folder",
+    "answers_tally",
+    "ask_about_nobody",
+    "questions_about",
+    "score_answers",
+]
 
 ANSWERS = "answers"
 """Folder of the answers, below the run of pictures."""
@@ -54,6 +61,15 @@ def answers_folder(run: str | Path, attribute: str) -> Path:
     return Path(run) / ANSWERS / attribute
 
 
+def questions_about(data: str | Path, attribute: Attribute) -> Sequence[Prompt]:
+    """The questions of ``blank_image``.
+
+    Raises:
+        BadInputError: As the probe says of its data.
+    """
+    return cast(Callable[[str, Attribute], Sequence[Prompt]], load("probes", _PROBE))(str(data), attribute)
+
+
 def ask_about_nobody(
     model: Answering,
     *,
@@ -78,12 +94,12 @@ def ask_about_nobody(
     Raises:
         EvenhandError: As the stages say; what was stored before stays stored.
     """
-    prompts = cast(Callable[[str, Attribute], Sequence[Prompt]], load("probes", _PROBE))(str(data), attribute)
+    prompts = questions_about(data, attribute)
     run = f"{_PROBE}-{seed}"
     settings = {
         "model": {"name": model.name, "revision": model.revision, **model.settings},
         "probe": _PROBE,
-        "attribute": measuring_settings(attribute),
+        "attribute": {"name": attribute.name, "groups": list(attribute.groups)},
         "seed": seed,
     }
     seen = {str(prompt.image): open_picture(str(prompt.image)) for prompt in prompts}
@@ -102,16 +118,30 @@ def ask_about_nobody(
     return Path(out)
 
 
-def score_answers(run: str | Path, *, prompts: str = "fixed", level: float = 0.95) -> ScoredAnswers:
+def score_answers(
+    run: str | Path, attribute: Attribute, *, prompts: str = "fixed", level: float = 0.95
+) -> ScoredAnswers:
     """Labels and estimates of a run of answers, from the ledger alone; without the gap.
 
     Where no answer names a group there is an ``answer_rate`` of 0 and no RD; where every sample failed, nothing.
 
+    Args:
+        run: The run folder of the answers.
+        attribute: What was asked for; its groups in any order, its target.
+        prompts: ``fixed`` or ``sampled``.
+        level: Coverage the intervals aim at.
+
     Raises:
         LedgerError: No readable run folder.
+        BadInputError: Other groups were asked for.
     """
     ledger = Ledger.open(run)
-    attribute = attribute_from_settings(ledger.settings["attribute"])
+    held = ledger.settings.get("attribute")
+    groups = held.get("groups") if isinstance(held, dict) else None
+    if not isinstance(groups, list) or set(groups) != set(attribute.groups):
+        raise BadInputError(
+            f"answers about {attribute.name}: asked for {groups}; the attribute has {', '.join(attribute.groups)}"
+        )
     asked, samples = ledger.prompts(), ledger.samples()
     labels = AnswerClassifier(attribute, refusals=(REFUSAL,)).label(samples)
     estimates, per_prompt = _measured(labels, attribute, prompts=prompts, level=level)

@@ -15,7 +15,7 @@ from evenhand.pipeline.filling import Progress, fill
 from evenhand.pipeline.opening import open_image_model
 from evenhand.records import Attribute, Prompt, Sample
 from evenhand.registry import load
-from evenhand.run_folder import MANIFEST
+from evenhand.run_folder import MANIFEST, RunFolder
 
 __all__ = ["draw", "prompts_to_draw"]
 
@@ -78,6 +78,7 @@ def draw(
         raise BadInputError(f"samples: got {samples}; allowed: 1 or more pictures of each prompt.")
     declared = load_attribute(attribute) if isinstance(attribute, str) else attribute
     prompts = prompts_to_draw(probe, data, declared)
+    RunFolder(out).refuse_foreign()  # before a seed check is paid for
     drawing = open_image_model(model, options)
     run = f"{probe}-{seed}"
     settings = {

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from evenhand.errors import BadInputError
+from evenhand.errors import BadInputError, ServiceError
 from evenhand.execute.local import run_locally
 from evenhand.ledger import Ledger, seed_of
 from evenhand.records import Prompt, Sample
@@ -25,6 +25,8 @@ def fill(
     progress: Progress | None,
 ) -> None:
     """Ask what is missing, batch by batch, and store every batch before the next.
+
+    Errors are stored and not asked again, but for those of a server that gave no answer (``ServiceError``).
 
     Args:
         ledger: Open for writing.
@@ -55,7 +57,9 @@ def fill(
         # A model knows no k; that prompt and seed are those asked for, in order, the ledger checks.
         return tuple(replace(sample, k=k) for sample, (_, k) in zip(given, batch, strict=True))
 
-    for filled in run_locally(work, [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]):
+    for given in run_locally(work, [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]):
+        # What a server did not answer is not stored: the same command asks again.
+        filled = [sample for sample in given if not (sample.error or "").startswith(f"{ServiceError.__name__}:")]
         ledger.append(filled)
         done += len(filled)
         if progress is not None:

@@ -1,48 +1,37 @@
 """What the pictures of a run show. In: a ledger, labellers. Out: labels in the order of the samples, and previews.
 
-Reading pictures can be dear, so labels are kept beside the samples, one file for each labeller's exact settings; each
-is kept with the SHA-256 of the picture it was read from and is used for no other. ``fresh`` reads everything again.
+Reading pictures can be dear, so labels are kept beside the samples, one file for each labeller's exact settings.
 """
 
-import io
-import json
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from typing import Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
-from evenhand.errors import CorruptLedgerError, LedgerError, PictureError
+from evenhand.errors import CorruptLedgerError, PictureError
 from evenhand.ledger import Ledger
-from evenhand.pictures import preview
+from evenhand.pictures import decode_picture, preview
+from evenhand.pipeline.kept import KeptRows
 from evenhand.pipeline.opening import Labeller
 from evenhand.records import Label, Sample
-from evenhand.run_folder import RunFolder
-from evenhand.shards import sha256_of
 
-__all__ = ["PREVIEW_SIDE", "label_pictures"]
+__all__ = ["PREVIEW_SIDE", "Reading", "label_pictures"]
 
 PREVIEW_SIDE = 96
 """Pixels of the longer side of a preview."""
 
+Reading = Literal["kept", "anew", "check"]
+"""``kept``: labels that were kept are used, new ones are kept. ``anew``: every picture is read, and kept. ``check``:
+every picture is read, nothing is written, and kept labels that say otherwise are an error."""
+
 _AT_ONCE = 256  # pictures in memory
-_SCHEMA = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("k", pa.int64()),
-        ("image_sha256", pa.string()),
-        ("group", pa.string()),
-        ("reason", pa.string()),
-        ("confidence", pa.float64()),
-    ]
-)
-_Key = tuple[str, int]
+_COLUMNS = (pa.field("group", pa.string()), pa.field("reason", pa.string()), pa.field("confidence", pa.float64()))
 
 
 def label_pictures(
-    run: str, ledger: Ledger, labellers: Sequence[Labeller], *, previews: int = 0, fresh: bool = False
-) -> tuple[dict[str, tuple[Label, ...]], dict[_Key, bytes]]:
+    run: str, ledger: Ledger, labellers: Sequence[Labeller], *, previews: int = 0, reading: Reading = "kept"
+) -> tuple[dict[str, tuple[Label, ...]], dict[tuple[str, int], bytes]]:
     """Labels of every sample, per attribute, and small JPEG previews of each prompt's first pictures.
 
     A sample that failed is labelled ``error``.
@@ -52,120 +41,92 @@ def label_pictures(
         ledger: Of that folder.
         labellers: One per attribute.
         previews: Of how many pictures of each prompt, 0 or more.
-        fresh: Read every picture again.
+        reading: As ``Reading``.
 
     Raises:
-        CorruptLedgerError: A shard is not what was written.
+        CorruptLedgerError: A shard is not what was written, or kept labels are not what the classifier says.
         EvenhandError: As the labellers say.
     """
     samples = ledger.samples()
-    stores = [_Store(run, labeller, () if fresh else None) for labeller in labellers]
-    shown: dict[_Key, bytes] = {}
-    lacking = any(store.lacks(samples) for store in stores)
+    tables = [_Labels(run, labeller, fresh=reading != "kept") for labeller in labellers]
+    shown: dict[tuple[str, int], bytes] = {}
+    lacking = any(table.kept.lacks(samples) for table in tables)
     if lacking or previews:
-        _look(ledger.drawn(), stores, shown, previews)
-    for store in stores:
-        store.keep()
-    return {store.attribute: store.told(samples) for store in stores}, shown
+        _look(ledger.drawn(), tables, shown, previews)
+    for table in tables:
+        if reading == "check":
+            table.check(samples)
+        elif lacking:
+            table.kept.write()
+    return {table.attribute: table.told(samples) for table in tables}, shown
 
 
-def _look(drawn: Iterable[Sample], stores: Sequence["_Store"], shown: dict[_Key, bytes], previews: int) -> None:
+def _look(
+    drawn: Iterable[Sample], tables: Sequence["_Labels"], shown: dict[tuple[str, int], bytes], previews: int
+) -> None:
     batch: list[Sample] = []
     for sample in drawn:
         if sample.k < previews:
             shown[sample.prompt_id, sample.k] = _preview(sample)
         batch.append(sample)
         if len(batch) == _AT_ONCE:
-            for store in stores:
-                store.read(batch)
+            for table in tables:
+                table.read(batch)
             batch.clear()
-    for store in stores:
-        store.read(batch)
+    for table in tables:
+        table.read(batch)
 
 
 def _preview(sample: Sample) -> bytes:
     """A JPEG; a file that cannot be decoded leaves a grey square, its label says why."""
     try:
-        with Image.open(io.BytesIO(sample.image or b""), formats=["PNG"]) as opened:
-            return preview(opened.convert("RGB"), side=PREVIEW_SIDE, quality=75)
-    except (OSError, SyntaxError, ValueError, PictureError, Image.DecompressionBombError):
-        return preview(Image.new("RGB", (PREVIEW_SIDE, PREVIEW_SIDE), "grey"), side=PREVIEW_SIDE)
+        picture = decode_picture(sample.image or b"")
+    except PictureError:
+        picture = Image.new("RGB", (PREVIEW_SIDE, PREVIEW_SIDE), "grey")
+    return preview(picture, side=PREVIEW_SIDE, quality=75)
 
 
-class _Store:
+class _Labels:
     """The labels of one labeller, some of them read earlier."""
 
-    def __init__(self, run: str, labeller: Labeller, known: Iterable[tuple[str, Label]] | None) -> None:
-        self.attribute = labeller.attribute.name
-        self._labeller, self._folder = labeller, RunFolder(run)
+    def __init__(self, run: str, labeller: Labeller, *, fresh: bool) -> None:
+        self.attribute, self._labeller = labeller.attribute.name, labeller
         how = {"attribute": self.attribute, "groups": list(labeller.attribute.groups), **labeller.settings}
-        # As JSON and back: settings may hold tuples, which are lists in a file.
-        self._name = f"labels-{sha256_of(json.loads(json.dumps(how, sort_keys=True, default=str)))[:16]}.parquet"
-        found = self._stored() if known is None else known
-        self._told = {(label.prompt_id, label.k): (digest, label) for digest, label in found}
-        self._new = False
-
-    def lacks(self, samples: Sequence[Sample]) -> bool:
-        """Whether a picture among the samples is still to be read."""
-        return any(sample.image_sha256 is not None and not self._has(sample) for sample in samples)
+        self.kept = KeptRows(run, "labels", how, _COLUMNS, fresh=fresh)
 
     def read(self, samples: Sequence[Sample]) -> None:
         """Read those that were not."""
-        unread = [sample for sample in samples if not self._has(sample)]
+        unread = [sample for sample in samples if not self.kept.has(sample)]
         if unread:
-            self._new = True
             for sample, label in zip(unread, self._labeller.label(unread), strict=True):
-                self._told[label.prompt_id, label.k] = (sample.image_sha256 or "", label)
+                self.kept.put(sample, (label.group, label.reason, label.confidence))
 
     def told(self, samples: Sequence[Sample]) -> tuple[Label, ...]:
         """One label per sample, same order."""
-        return tuple(
-            self._told[sample.prompt_id, sample.k][1]
-            if self._has(sample)
-            else Label(sample.prompt_id, sample.k, self.attribute, None, "error", 0.0)
-            for sample in samples
+        return tuple(self._label(sample) for sample in samples)
+
+    def check(self, samples: Sequence[Sample]) -> None:
+        """Hold labels that were kept against those just read; confidences may differ in their last bits.
+
+        Raises:
+            CorruptLedgerError: A group or a reason differs.
+        """
+        stored = self.kept.stored()
+        seen = [sample for sample in samples if self.kept.has(sample)]
+        wrong = sum(
+            stored[key][0] == sample.image_sha256 and stored[key][1][:2] != self.kept.row(sample)[:2]
+            for sample in seen
+            if (key := (sample.prompt_id, sample.k)) in stored
         )
-
-    def keep(self) -> None:
-        """Write what was read; a folder that can only be read is scored all the same."""
-        if not self._new:
-            return
-        rows = [
-            {
-                "prompt_id": label.prompt_id,
-                "k": label.k,
-                "image_sha256": digest,
-                "group": label.group,
-                "reason": label.reason,
-                "confidence": label.confidence,
-            }
-            for digest, label in self._told.values()
-        ]
-        content = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), content, compression="zstd")
-        with suppress(LedgerError):
-            self._folder.write(self._name, content.getvalue())
-
-    def _has(self, sample: Sample) -> bool:
-        found = self._told.get((sample.prompt_id, sample.k))
-        return found is not None and sample.image_sha256 is not None and found[0] == sample.image_sha256
-
-    def _stored(self) -> list[tuple[str, Label]]:
-        if self._name not in self._folder.names():
-            return []
-        return self._folder.load(self._name, self._decoded)
-
-    def _decoded(self, content: bytes) -> list[tuple[str, Label]]:
-        try:
-            table = pq.read_table(io.BytesIO(content))
-        except (pa.ArrowException, OSError) as error:
-            raise CorruptLedgerError(str(error)) from error
-        if not table.schema.equals(_SCHEMA):
-            raise CorruptLedgerError(f"its columns are {table.schema.names}, allowed: {_SCHEMA.names}")
-        return [
-            (
-                row["image_sha256"],
-                Label(row["prompt_id"], row["k"], self.attribute, row["group"], row["reason"], row["confidence"]),
+        if wrong:
+            raise CorruptLedgerError(
+                f"{self.kept.name}: {wrong} of {len(stored)} kept labels of {self.attribute} are not what the "
+                "classifier says now; do: evenhand score RUN --fresh"
             )
-            for row in table.to_pylist()
-        ]
+
+    def _label(self, sample: Sample) -> Label:
+        key = (sample.prompt_id, sample.k, self.attribute)
+        if not self.kept.has(sample):
+            return Label(*key, None, "error", 0.0)
+        group, reason, confidence = self.kept.row(sample)
+        return Label(*key, group, reason, confidence)  # type: ignore[arg-type]

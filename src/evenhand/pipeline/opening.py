@@ -9,9 +9,10 @@ from typing import Protocol, cast, runtime_checkable
 
 from evenhand.classify.pictures.labeller import PictureLabeller
 from evenhand.classify.pictures.protocol import FaceCutter, PictureClassifier
-from evenhand.errors import BadInputError
+from evenhand.errors import BadInputError, EvenhandError
 from evenhand.models.protocol import ImageModel
 from evenhand.pipeline.plans import ReadBy
+from evenhand.pipeline.typed_options import typed_options
 from evenhand.records import Attribute, Label, Sample
 from evenhand.registry import load
 
@@ -55,11 +56,13 @@ def open_image_model(model: str | ImageModel, options: Mapping[str, object] | No
     Args:
         model: ``NAME`` or ``NAME:ARGUMENT`` of the registry's ``models``, or any object with the members of
             ``ImageModel``.
-        options: Keyword arguments of the name's loader, such as ``guidance`` or ``batch_size``.
+        options: Keyword arguments of the name's loader, such as ``guidance`` or ``batch_size``; a text is read as the
+            loader's annotation says.
 
     Raises:
         UnknownNameError: No such name.
-        BadInputError: It does not draw, has no such option, or has no batch size.
+        BadInputError: It does not draw, has no such option or not of this type, cannot be opened with it (for example
+            on a device that is not there), or has no batch size.
         EvenhandError: As its loader says.
     """
     if isinstance(model, str):
@@ -70,12 +73,7 @@ def open_image_model(model: str | ImageModel, options: Mapping[str, object] | No
                 f"model {model!r} answers about pictures, it does not draw; allowed here: "
                 f"{', '.join(DRAWING_MODELS)}, each with :FOLDER_OR_NAME, or an object with the members of ImageModel."
             )
-        given = [argument] if argument else []
-        try:
-            inspect.signature(loader).bind(*given, **(options or {}))
-        except TypeError as error:
-            raise BadInputError(f"model {name}: {error}; {_allowed(loader)}.") from error
-        found = loader(*given, **(options or {}))
+        found = _loaded(name, loader, [argument] if argument else [], options or {})
     else:
         found = model
     if not isinstance(found, ImageModel):
@@ -111,6 +109,24 @@ def open_labeller(read_by: ReadBy) -> Labeller:
     if read_by.faces != "none":
         raise BadInputError(f"classifier {name} gives labels, no face is cut for it; leave out the face stage.")
     return found
+
+
+def _loaded(name: str, loader: Callable[..., object], given: Sequence[str], options: Mapping[str, object]) -> object:
+    try:
+        inspect.signature(loader).bind(*given, **options)
+    except TypeError as error:
+        raise BadInputError(f"model {name}: {error}; {_allowed(loader)}.") from error
+    try:
+        typed = typed_options(loader, options)
+    except BadInputError as error:
+        raise BadInputError(f"model {name}: {error}; {_allowed(loader)}.") from error
+    try:
+        return loader(*given, **typed)
+    except EvenhandError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # torch: no such device, no such dtype
+        said = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise BadInputError(f"model {name}: {said}; check what is given; {_allowed(loader)}.") from error
 
 
 def _allowed(loader: Callable[..., object]) -> str:

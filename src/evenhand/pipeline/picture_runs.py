@@ -7,16 +7,25 @@ compare_runs:     two of these ──► PictureComparison
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from evenhand.errors import BadInputError, LedgerError
+from evenhand.errors import BadInputError
 from evenhand.ledger import Ledger
 from evenhand.metrics.disparity_change import compare_disparity
+from evenhand.models.picture_quality.protocol import QualityMetric
 from evenhand.models.protocol import ImageModel
-from evenhand.pipeline.answers import ANSWERS, Answering, answers_folder, ask_about_nobody, score_answers
+from evenhand.pipeline.answers import (
+    Answering,
+    answers_folder,
+    ask_about_nobody,
+    questions_about,
+    score_answers,
+)
 from evenhand.pipeline.drawing import draw, prompts_to_draw
 from evenhand.pipeline.filling import Progress
-from evenhand.pipeline.opening import open_image_model, open_labeller
+from evenhand.pipeline.labels import Reading
+from evenhand.pipeline.opening import DRAWING_PROBES, Labeller, open_image_model, open_labeller
 from evenhand.pipeline.pictures import RESAMPLING_SEED, score_pictures, tally_run
 from evenhand.pipeline.plans import ScoringPlan, read_plan, write_plan
 from evenhand.pipeline.quality import measure_quality, open_quality
@@ -26,16 +35,45 @@ from evenhand.records import Attribute, Estimate, Label, PictureComparison, Scor
 
 __all__ = [
     "PREVIEWS",
+    "OpenedPlan",
     "audit_pictures",
-    "check_plan",
     "compare_runs",
     "holds_pictures",
+    "open_plan",
     "sample_pictures",
     "score_run",
 ]
 
 PREVIEWS = 16
 """Pictures of each prompt on its contact sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPlan:
+    """A plan with everything it names, ready to read pictures.
+
+    Attributes:
+        plan: What was opened.
+        labellers: One per attribute.
+        metrics: Of quality.
+    """
+
+    plan: ScoringPlan
+    labellers: tuple[Labeller, ...]
+    metrics: tuple[QualityMetric, ...]
+
+
+def open_plan(plan: ScoringPlan) -> OpenedPlan:
+    """Open everything a plan names; done before drawing, what is missing is said before anything is paid for.
+
+    Raises:
+        EvenhandError: As the loaders say.
+    """
+    for one in plan.read_by:
+        one.matrix()
+    return OpenedPlan(
+        plan, tuple(open_labeller(one) for one in plan.read_by), tuple(open_quality(spec) for spec in plan.quality)
+    )
 
 
 def holds_pictures(run: str | Path) -> bool:
@@ -50,7 +88,7 @@ def holds_pictures(run: str | Path) -> bool:
 def audit_pictures(
     model: str | ImageModel,
     *,
-    plan: ScoringPlan,
+    plan: ScoringPlan | OpenedPlan,
     out: str | Path,
     probe: str = "occupations",
     data: str | Path = "test",
@@ -73,7 +111,8 @@ def audit_pictures(
         probe: A registered name whose prompts are texts.
         data: What the probe reads, for ``occupations`` ``test`` or a file.
         samples: Pictures of each prompt.
-        answers: Answers about each occupation and attribute, from a model that answers; 0 asks for none.
+        answers: Answers about each occupation and attribute, from a model that answers, where the probe is one of
+            occupations; 0 asks for none.
         seed: Of the run.
         options: Of a model that is given by name.
         previews: Of how many pictures of each prompt the report shows.
@@ -83,10 +122,10 @@ def audit_pictures(
     Raises:
         EvenhandError: As the stages say; what was stored before stays stored.
     """
-    check_plan(plan)
+    opened = plan if isinstance(plan, OpenedPlan) else open_plan(plan)
     sample_pictures(
         model,
-        attributes=[one.attribute for one in plan.read_by],
+        attributes=[one.attribute for one in opened.plan.read_by],
         out=out,
         probe=probe,
         data=data,
@@ -97,21 +136,8 @@ def audit_pictures(
         progress=progress,
         answering=answering,
     )
-    write_plan(out, plan)
-    return score_run(out, previews=previews)
-
-
-def check_plan(plan: ScoringPlan) -> None:
-    """Open everything a plan names, so that what is missing is said before anything is paid for.
-
-    Raises:
-        EvenhandError: As the loaders say.
-    """
-    for one in plan.read_by:
-        one.matrix()
-        open_labeller(one)
-    for spec in plan.quality:
-        open_quality(spec)
+    write_plan(out, opened.plan)
+    return score_run(out, opened, previews=previews)
 
 
 def sample_pictures(
@@ -150,6 +176,10 @@ def sample_pictures(
         raise BadInputError(f"answers: got {answers}; allowed: 0 or more to each question.")
     prompts_to_draw(probe, data, attributes[0])  # data that cannot be used is refused before a model is opened
     drawing = open_image_model(model, options)
+    asks = bool(answers) and isinstance(drawing, Answering) and probe in DRAWING_PROBES
+    if asks:
+        for attribute in attributes:
+            questions_about(data, attribute)
     draw(
         drawing,
         probe=probe,
@@ -160,7 +190,7 @@ def sample_pictures(
         seed=seed,
         progress=progress,
     )
-    if answers and isinstance(drawing, Answering):
+    if asks and isinstance(drawing, Answering):
         for attribute in attributes:
             ask_about_nobody(
                 drawing,
@@ -175,7 +205,11 @@ def sample_pictures(
 
 
 def score_run(
-    run: str | Path, plan: ScoringPlan | None = None, *, previews: int = 0, fresh: bool = False
+    run: str | Path,
+    plan: ScoringPlan | OpenedPlan | None = None,
+    *,
+    previews: int = 0,
+    reading: Reading = "kept",
 ) -> ScoredPictures:
     """What a run folder shows, from what is in it.
 
@@ -183,34 +217,34 @@ def score_run(
         run: The folder.
         plan: How; by default the one in the folder.
         previews: Of how many pictures of each prompt a small JPEG is made.
-        fresh: Read every picture again instead of using labels that were kept.
+        reading: Whether labels that were kept are used (``pipeline.labels``).
 
     Raises:
         LedgerError: Not a run folder, or it has no plan and none is given.
         EvenhandError: As the stages say.
     """
     ledger = Ledger.open(run)
-    chosen = plan or read_plan(run)
+    if plan is None:
+        plan = read_plan(run)
+    opened = plan if isinstance(plan, OpenedPlan) else open_plan(plan)
+    chosen = opened.plan
     matrices = {one.attribute.name: one.matrix() for one in chosen.read_by}
+    answers, left_out = _stored_answers(run, chosen)
     return score_pictures(
         run,
-        [open_labeller(one) for one in chosen.read_by],
+        opened.labellers,
         denominator=chosen.denominator,
         min_confidence=chosen.min_confidence,
         level=chosen.level,
         asked=chosen.prompts,
         confusions={name: matrix for name, matrix in matrices.items() if matrix is not None},
-        answers=_stored_answers(run, [one.attribute for one in chosen.read_by], chosen),
+        answers=answers,
         quality=measure_quality(
-            str(run),
-            ledger,
-            [open_quality(spec) for spec in chosen.quality],
-            prompts=chosen.prompts,
-            level=chosen.level,
-            fresh=fresh,
+            str(run), ledger, opened.metrics, prompts=chosen.prompts, level=chosen.level, reading=reading
         ),
         previews=previews,
-        fresh=fresh,
+        reading=reading,
+        more_caveats=left_out,
     )
 
 
@@ -225,7 +259,7 @@ def compare_runs(before: ScoredPictures, after: ScoredPictures) -> PictureCompar
         raise BadInputError(
             f"runs {before.run!r} and {after.run!r} are of different prompts; compare runs of the same probe and data."
         )
-    for what in ("groups", "classifiers", "denominator", "min_confidence", "targets"):
+    for what in ("groups", "classifiers", "denominator", "min_confidence", "targets", "intervals_for", "level"):
         one, other = getattr(before, what), getattr(after, what)
         if one != other:
             raise BadInputError(
@@ -237,7 +271,12 @@ def compare_runs(before: ScoredPictures, after: ScoredPictures) -> PictureCompar
     counts = _pair_counts(before, after)
     for name in before.labels:
         estimates[name] = compare_disparity(
-            tally_run(before, name), tally_run(after, name), seed=RESAMPLING_SEED, target=before.targets[name]
+            tally_run(before, name),
+            tally_run(after, name),
+            seed=RESAMPLING_SEED,
+            target=before.targets[name],
+            prompts=before.intervals_for,
+            level=before.level,
         )
         moved[name] = _moved(before.labels[name], after.labels[name])
         counts[f"{name}: moved"] = sum(
@@ -271,16 +310,16 @@ def _moved(before: Sequence[Label], after: Sequence[Label]) -> dict[str, dict[st
     return found
 
 
-def _stored_answers(run: str | Path, attributes: Sequence[Attribute], plan: ScoringPlan) -> dict[str, ScoredAnswers]:
-    if not (Path(run) / ANSWERS).is_dir():
-        return {}
-    found = {}
-    for attribute in attributes:
+def _stored_answers(run: str | Path, plan: ScoringPlan) -> tuple[dict[str, ScoredAnswers], list[str]]:
+    """The answers about each attribute, and why some are left out."""
+    found: dict[str, ScoredAnswers] = {}
+    left_out = []
+    for attribute in (one.attribute for one in plan.read_by):
+        folder = answers_folder(run, attribute.name)
+        if not folder.exists():
+            continue
         try:
-            found[attribute.name] = score_answers(
-                answers_folder(run, attribute.name), prompts=plan.prompts, level=plan.level
-            )
-        except LedgerError:
-            if answers_folder(run, attribute.name).exists():
-                raise
-    return found
+            found[attribute.name] = score_answers(folder, attribute, prompts=plan.prompts, level=plan.level)
+        except BadInputError as error:
+            left_out.append(f"{error}; they are left out.")
+    return found, left_out

@@ -16,7 +16,7 @@ from evenhand.metrics.tally import Tally, pool_prompts, product_groups, product_
 from evenhand.metrics.understanding import understanding_gap
 from evenhand.pipeline.answers import answers_tally
 from evenhand.pipeline.caveats import picture_caveats
-from evenhand.pipeline.labels import label_pictures
+from evenhand.pipeline.labels import Reading, label_pictures
 from evenhand.pipeline.opening import Labeller
 from evenhand.probes.occupations import NEUTRAL
 from evenhand.records import Estimate, Label, Prompt, Sample, ScoredAnswers, ScoredPictures
@@ -39,7 +39,8 @@ def score_pictures(
     answers: Mapping[str, ScoredAnswers] | None = None,
     quality: Sequence[Estimate] = (),
     previews: int = 0,
-    fresh: bool = False,
+    reading: Reading = "kept",
+    more_caveats: Sequence[str] = (),
 ) -> ScoredPictures:
     """Labels and disparities of a run folder, from the ledger and the classifiers alone.
 
@@ -56,7 +57,8 @@ def score_pictures(
         answers: Attribute -> what the same model answers about the same occupations; adds the gap to it.
         quality: Of the same run, passed on.
         previews: Of how many pictures of each prompt a small JPEG is made.
-        fresh: Read every picture again instead of using labels that were kept.
+        reading: Whether labels that were kept are used (``pipeline.labels``).
+        more_caveats: Put behind those that are found here.
 
     Raises:
         LedgerError: No readable run folder.
@@ -68,7 +70,7 @@ def score_pictures(
         raise BadInputError(f"labellers: got {names or 'none'}; allowed: at least one, one per attribute.")
     ledger = Ledger.open(run)
     prompts, samples = ledger.prompts(), ledger.samples()
-    labels, shown = label_pictures(str(run), ledger, labellers, previews=previews, fresh=fresh)
+    labels, shown = label_pictures(str(run), ledger, labellers, previews=previews, reading=reading)
     groups = {labeller.attribute.name: labeller.attribute.groups for labeller in labellers}
     targets = {labeller.attribute.name: labeller.attribute.target for labeller in labellers}
     _add_products(names, labels, groups, targets)
@@ -78,7 +80,10 @@ def score_pictures(
     for name, told in labels.items():
         ids = [prompt.id for prompt in prompts]
         counted = tally(told, groups=groups[name], denominator=denominator, min_confidence=min_confidence, prompts=ids)
-        found = disparity(counted, seed=RESAMPLING_SEED, target=targets[name], prompts=asked, level=level)
+        try:
+            found = disparity(counted, seed=RESAMPLING_SEED, target=targets[name], prompts=asked, level=level)
+        except TooFewSamplesError as error:
+            raise TooFewSamplesError(f"{name}: {error}. {_what_is_there(told, samples)}") from error
         tallies[name], estimates[name] = counted, found.estimates
         per_prompt[name] = {one.prompt_id: (*one.shares, *one.estimates) for one in found.prompts}
         if confusions and name in confusions:
@@ -101,18 +106,23 @@ def score_pictures(
             name: _with_gap(one, tallies.get(name), prompts, asked=asked, level=level)
             for name, one in (answers or {}).items()
         },
-        caveats=picture_caveats(
-            ledger.settings,
-            prompts,
-            samples,
-            labels=labels,
-            tallies=tallies,
-            estimates=estimates,
-            answers=answers or {},
+        caveats=(
+            *picture_caveats(
+                ledger.settings,
+                prompts,
+                samples,
+                labels=labels,
+                tallies=tallies,
+                estimates=estimates,
+                answers=answers or {},
+            ),
+            *more_caveats,
         ),
         counts=_counts(prompts, samples, labels),
         prompts_sha256=str(ledger.manifest["prompts_sha256"]),
         min_confidence=min_confidence,
+        level=level,
+        intervals_for=asked,
     )
 
 
@@ -177,6 +187,16 @@ def _with_gap(
     except TooFewSamplesError:  # no occupation has both answers and pictures that name a group
         return answers
     return replace(answers, estimates=(*answers.estimates, gap.size, *gap.groups))
+
+
+def _what_is_there(labels: Sequence[Label], samples: Sequence[Sample]) -> str:
+    """What was read instead of groups, and the first error, in words."""
+    said = ", ".join(
+        f"{what} {number}" for what, number in Counter(one.group or str(one.reason) for one in labels).most_common(6)
+    )
+    errors = [sample.error for sample in samples if sample.error is not None]
+    first = f"; the first of {len(errors)} errors: {errors[0][:300]}" if errors else ""
+    return f"There are: {said or 'no samples'}{first}"
 
 
 def _counts(

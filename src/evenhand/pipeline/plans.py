@@ -143,8 +143,9 @@ def read_plan(run: str | Path) -> ScoringPlan:
             prompts=held["prompts"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else f"{type(error).__name__}: {str(error)[:200]}"
         raise LedgerError(
-            f"{str(run)!r}: {PLAN} is not a scoring plan ({error!r}); do: score again with --attribute and --classifier"
+            f"{str(run)!r}: {PLAN} is not a scoring plan ({why}); do: score again with --attribute and --classifier"
         ) from error
 
 
@@ -190,6 +191,11 @@ def _within(held: Any, key: str) -> Mapping[str, Any] | None:
 
 def _read_by(held: Mapping[str, Any]) -> ReadBy:
     counts = held["confusion"]
+    if not all(isinstance(held[key], str) for key in ("classifier", "faces")):
+        raise TypeError("classifier and faces are texts")
+    size = len(held["attribute"]["groups"])
+    if counts is not None and [len(row) for row in counts] != [size] * size:
+        raise ValueError("confusion has not a row and a column for each group")
     return ReadBy(
         attribute_from_settings(held["attribute"]),
         held["classifier"],

@@ -110,5 +110,5 @@ def test_files_that_are_refused(csv, text, says):
 
 
 def test_an_absent_file(tmp_path):
-    with pytest.raises(LabelsError, match="cannot be read"):
+    with pytest.raises(LabelsError, match="no such file"):
         PeopleLabels(tmp_path / "none.csv", GENDER)

@@ -6,7 +6,6 @@
 denominator (all, face, confident) is the metric's choice, and it needs all of them to make it.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -15,11 +14,11 @@ from PIL import Image
 
 from evenhand.classify.pictures.protocol import FaceCutter, PictureClassifier, Reading
 from evenhand.errors import ArtefactError, BadInputError, PictureError
+from evenhand.pictures import decode_picture
 from evenhand.records import Attribute, Label, Sample
 
 __all__ = ["Judgement", "PictureLabeller"]
 
-_MAX_PIXELS = 50_000_000
 _AT_ONCE = 32
 
 
@@ -150,23 +149,6 @@ def _picture(sample: Sample) -> Image.Image | None:
             "give samples of a model that draws."
         )
     try:
-        return _opened(sample.image)
+        return decode_picture(sample.image)
     except PictureError:
         return None
-
-
-def _opened(content: bytes) -> Image.Image:
-    """The RGB picture of a PNG file's bytes.
-
-    Raises:
-        PictureError: They are not, or are of too many pixels.
-    """
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as opened:
-            if opened.width * opened.height > _MAX_PIXELS:
-                raise PictureError(f"picture of {opened.width} x {opened.height}; allowed: {_MAX_PIXELS:,} pixels.")
-            return opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, PictureError):
-            raise
-        raise PictureError(f"picture cannot be decoded: {error}; draw it again.") from error

@@ -144,6 +144,8 @@ def _rows(path: Path) -> Iterable[tuple[int, Mapping[str, str]]]:
             rows.append((reader.line_num, row))
     except LabelsError:
         raise
+    except FileNotFoundError as error:
+        raise LabelsError(f"{path}: no such file; a path is relative to where evenhand is run.") from error
     except (OSError, ValueError, csv.Error) as error:
         raise LabelsError(f"{path.name}: cannot be read as CSV in UTF-8 ({error}); save it as such.") from error
     return rows
