@@ -85,7 +85,7 @@ def judged(model: UnifiedModel, *, people: int, seed: int) -> dict[str, float]:
     pictures = [Image.fromarray(one) for one in levels]
     shares = {}
     for name, place in zip(ATTRIBUTES, (0, 1), strict=True):
-        said = [int(np.argmax(one.shares)) for one in load_judge(name).read(pictures)]
+        said = [int(np.argmax(one.shares or ())) for one in load_judge(name).read(pictures)]
         shares[f"{name}: judge right"] = float(np.mean([a == row[place] for a, row in zip(said, rows, strict=True)]))
     return shares
 

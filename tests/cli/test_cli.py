@@ -1,24 +1,12 @@
 """The command line as scripts see it: exit codes, stdout, stderr. The model is the example extension package's."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 from PIL import Image
-
-ROOT = Path(__file__).parents[1]
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    paths = [str(ROOT / "extension"), str(ROOT.parent / "src")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "160"}
-    command = [sys.executable, "-c", "from evenhand.cli.main import main; main()", *arguments]
-    return subprocess.run(  # noqa: S603
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 @pytest.fixture
@@ -95,13 +83,13 @@ def test_list_names_what_ships_and_what_is_installed(tmp_path: Path):
     known = json.loads(run("list", "--json", cwd=tmp_path).stdout)
     assert {"captioner", "says-person"} <= set(known["models"])
     assert known["mitigations"] == ["align", "nearest", "neutral", "paper"]
-    assert known["attributes"] == ["age", "gender", "race", "toxicity"]
+    assert known["attributes"] == ["age", "gender", "race", "race4", "skin_tone", "toxicity"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("audit", "captionr", "--data", "photos"), "Did you mean captioner?"),
+        (("audit", "captionr", "--data", "photos"), "Did you mean captioner"),
         (("audit", "says-person", "--data", "nowhere"), "is not a folder"),
         (("audit", "says-person", "--data", "photos", "--probe", "captionin"), "Did you mean captioning"),
         (("audit", "says-person", "--data", "photos", "--mitigate", "aline"), "Did you mean align?"),

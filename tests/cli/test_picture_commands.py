@@ -1,23 +1,15 @@
 """The verbs for models that draw, as scripts see them. The model and the classifier are the example extension's."""
 
 import json
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_line import TESTS, install_model, run
 
-ROOT = Path(__file__).parents[1]
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    paths = [str(ROOT / "extension"), str(ROOT.parent / "src")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "160"}
-    command = [sys.executable, "-c", "from evenhand.cli.main import main; main()", *arguments]
-    return subprocess.run(  # noqa: S603
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+from evenhand.cli.main import main
 
 
 def audit(cwd: Path, out: str, *more: str, model: str = "painter:sewer=0.2,pilot=0.9"):
@@ -34,6 +26,25 @@ def audited(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert audit(folder, "runs/even", model="painter:sewer=0.5,pilot=0.5").returncode == 0
     return folder, json.loads(done.stdout)
+
+
+@pytest.fixture
+def call(audited, monkeypatch, capfd):
+    """The program in this process, in the folder of the runs: as ``run``, and quicker."""
+    monkeypatch.chdir(audited[0])
+    monkeypatch.syspath_prepend(str(TESTS / "extension"))
+    for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_VERBOSITY", "error"), ("COLUMNS", "160")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["evenhand", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code, said.out, said.err)
+
+    return called
 
 
 def estimate(found, name, attribute="gender"):
@@ -132,13 +143,15 @@ def test_compare_pairs_by_prompt_and_number(audited):
         ("a", "gender:gap=0.9", 0),
         ("a", "gender:RD", 2),
         ("a", "gender:RD=much", 2),
+        ("a", "gender:RD=inf", 2),
+        ("a", "gender:RD=-inf", 2),
+        ("a", "gender:RD=1e400", 2),
     ],
 )
-def test_gate_judges_the_interval(audited, run_of, bound, code):
-    folder, _ = audited
-    done = run("gate", f"runs/{run_of}", "--at-most", bound, "--json", cwd=folder)
+def test_gate_judges_the_interval(call, run_of, bound, code):
+    done = call("gate", f"runs/{run_of}", "--at-most", bound, "--json")
     assert done.returncode == code, done.stdout + done.stderr
-    assert run("gate", f"runs/{run_of}", "--at-most", bound, cwd=folder).returncode == code
+    assert call("gate", f"runs/{run_of}", "--at-most", bound).returncode == code
 
 
 def test_a_gate_of_what_shows_no_group_is_undefined(audited, tmp_path):
@@ -178,15 +191,70 @@ def test_plan_says_how_many_and_how_long(audited):
         (("audit", "miniature", "--probe", "captioning", "--data", "."), "labels.csv"),
         (("audit", "unified:nowhere", "--classifier", "colours"), "nowhere"),
         (("audit", "captioner"), "--data"),
+        (("audit", "painter", "--data", "two.txt", "--classifier", "colours"), "needs --probe occupations"),
+        (("audit", "painter", "--data", "two.txt"), "needs --probe occupations"),
+        (("audit", "captioner", "--data", ".", "--option", "steps=2"), "--option: model 'captioner' is asked about"),
+        (("plan", "--half-width", "1e-300"), "got 1e-300"),
+        (("plan", "--half-width", "nan"), "got nan"),
+        (("report", "runs/a", "--out", "/dev/null"), "cannot write to '/dev/null'"),
+        (("report", "runs/a", "--out", "two.txt/inside"), "give another one with --out"),
+        (("compare", "runs/a", "runs/../runs/a"), "given twice: runs/a and runs/../runs/a"),
         (("audit",), "name one"),
         (("score", "nowhere"), "not a run folder"),
         (("gate", "nowhere", "--at-most", "RD=1"), "not a run folder"),
     ],
 )
-def test_what_is_refused_is_one_line_and_exit_code_2(audited, arguments, said):
-    folder, _ = audited
-    done = run(*arguments, cwd=folder)
+def test_what_is_refused_is_one_line_and_exit_code_2(call, arguments, said):
+    done = call(*arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(audited):
+    folder, _ = audited
+    for source, place in (("runs/a", "x/a"), ("runs/even", "y/a")):
+        shutil.copytree(folder / source, folder / place)
+    found = json.loads(run("compare", "x/a", "y/a", "--json", cwd=folder).stdout)
+    assert (found["baseline"], found["other"]) == ("x/a", "y/a")
+    for check in ((), ("--check",)):
+        done = run("report", "x/a", "y/a", "--out", "both", *check, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    assert "y/a" in (folder / "both/report.html").read_text("utf-8")
+
+
+def test_a_report_of_runs_names_the_broken_one(audited):
+    folder, _ = audited
+    for name in ("fine", "broken"):
+        shutil.copytree(folder / "runs/a", folder / "many" / name)
+    (folder / "many/broken/scoring.json").write_text("{}")
+    done = run("report", "many", cwd=folder)
+    assert done.returncode == 2
+    assert "evenhand: LedgerError: many/broken: " in done.stderr
+    (folder / "many/broken/manifest.json").write_text("{}")
+    assert "many/broken: " in run("report", "many", cwd=folder).stderr
+
+
+PAID = """
+from evenhand_example.painting import painter
+def open_paid(argument=None):
+    model = painter(argument)
+    model.estimate_cost = lambda pictures: f"{pictures} to pay"
+    return model
+"""
+
+
+def test_what_is_stored_is_not_paid_for_again(tmp_path):
+    (tmp_path / "two.txt").write_text("sewer\npilot\n")
+    paths = [install_model(tmp_path / "extension", "paid", PAID)]
+    asked = ("--probe", "occupations", "--data", "two.txt", "--classifier", "colours", "--answers", "0", "--out", "run")
+    told = {}
+    for samples in ("40", "60", "60"):  # 80 pictures, 40 more, none
+        done = run("audit", "paid", *asked, "--samples", samples, cwd=tmp_path, paths=paths)
+        assert done.returncode == 0, done.stderr
+        told[len(told)] = done.stderr
+    assert "80 to pay" in told[0]
+    assert "80 of 120 pictures are stored; the others: 40 to pay" in told[1]
+    assert "all 120 pictures are stored" in told[2]
+    assert "to pay" not in told[2]

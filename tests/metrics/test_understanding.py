@@ -60,6 +60,12 @@ def test_gap_by_hand():
     assert same_way.groups[1].value == pytest.approx(-0.3)
     assert same_way.groups[0].low > 0.2
     assert found.size.low < 0.3 < found.size.high < 0.4
+    # 2 x 1000 answers and 2 x 1000 pictures
+    assert {(one.n, one.unit) for one in (found.size, *found.groups)} == {(4000, "answer or picture")}
+    sampled = understanding_gap(
+        counts([[900, 100], [200, 800]]), counts([[600, 400], [500, 500]]), seed=0, prompts="sampled"
+    )
+    assert (sampled.size.n, sampled.size.unit) == (2, "prompt")
 
 
 def test_one_group_against_another_is_1():

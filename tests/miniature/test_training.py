@@ -162,6 +162,57 @@ def test_nats_of_answers_are_those_of_the_whole_model(script, small):
     assert said.item() == pytest.approx(wanted, abs=1e-4)
 
 
+def test_stratified_rows_have_the_shares_of_the_model(script, small):
+    # 400 rows, one number in each 400th of [0, 1): a code of share p has 400 p of them, less or more than 2.
+    model, batches = small
+    settling = script("settling")
+    order = torch.stack([torch.randperm(512, generator=torch.Generator().manual_seed(3)) for _ in range(64)])
+    ids = batches.ids("a photo of a sewer", False)
+    drawn = settling.draw_stratified(model, ids, 400, long=2, order=order, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = settling.code_logits(model, ids, drawn)
+    shares = logits[0, 0].softmax(-1)
+    assert drawn.shape == (400, 2)
+    assert ((drawn[:, 0].bincount(minlength=512) - 400 * shares).abs() <= 2).all()
+
+
+@torch.no_grad()
+def test_logits_behind_a_cached_prompt_are_those_of_training(script, small):
+    model, batches = small
+    asked, shown, _ = batches.drawings(3)
+    nats, _ = script("language").code_loss(model, asked, batches.codes[shown])
+    for row, ids in enumerate(asked):
+        codes = batches.codes[shown][row : row + 1, :24]
+        logs = script("settling").code_logits(model, ids, codes).log_softmax(-1)
+        assert torch.allclose(-logs[0, torch.arange(24), codes[0]], nats[row, :24], atol=1e-4)
+
+
+def test_a_wanted_share_by_hand(script):
+    # Two codes of .4, one of .2; the first shows a man, the second a woman, the third either. Declared .8, drawn .5:
+    # .4 x 1.6, .4 x .4, .2 x (.5 x 1.6 + .5 x .4) = .64, .16, .2.
+    settling = script("settling")
+    reader = settling.Reader(1)
+    said = torch.full((1, 1, 13, 512), 0.0)
+    said[0, 0, :2, 0] = torch.tensor([50.0, -50.0])
+    said[0, 0, :2, 1] = torch.tensor([-50.0, 50.0])
+    reader.every = lambda codes: said
+    logits = torch.full((1, 1, 512), -50.0)
+    logits[0, 0, :3] = torch.tensor([0.4, 0.4, 0.2]).log()
+    drawn, declared = torch.tensor([0.5, 0.5]), torch.tensor([0.8, 0.2])
+    job = settling.Job([], declared, 1.0, 1, torch.zeros(1, 1), [drawn], [declared / drawn])
+    wanted = settling.wanted_logs(reader, torch.zeros(1, 1, dtype=torch.long), logits, job)
+    assert wanted[0, 0, :3].exp().tolist() == pytest.approx([0.64, 0.16, 0.2], abs=1e-6)
+
+
+def test_a_reader_says_of_what_comes_what_it_says_when_it_came(script):
+    torch.manual_seed(0)
+    reader = script("settling").Reader(5)
+    codes = torch.randint(512, (3, 5))
+    every = reader.every(codes)
+    chosen = every.gather(3, codes[:, :, None, None].expand(-1, -1, 13, 1))[..., 0]
+    assert torch.allclose(chosen, reader(codes), atol=1e-5)
+
+
 def test_prompts_are_written_as_the_adapter_writes_them(small):
     from evenhand.models.unified.janus import Janus
 

@@ -34,6 +34,7 @@ ALLOWED = {
     "i",
     "small",
     "table",
+    "caption",
     "thead",
     "tbody",
     "tr",
@@ -100,6 +101,23 @@ class Page(HTMLParser):
         self.texts.append(data)
         if self._open[-1:] == ["data"]:
             self.figures[self._key] = (self.figures[self._key][0], data.replace("\u00a0", " "))
+
+
+def assert_readable(page: str) -> None:
+    """What a reader of the markup needs: ids that are unique, tables with a name, headings of cells with a scope."""
+    parsed = Page(page)
+    ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
+    assert len(ids) == len(set(ids)), sorted({one for one in ids if ids.count(one) > 1})
+    tables = re.findall(r"<table[^>]*>\s*(.{0,9})", page)
+    assert tables
+    assert set(tables) == {"<caption>"}
+    captions = re.findall(r"<caption>(.*?)</caption>", page)
+    assert all(captions)
+    heads = [attributes for tag, attributes in parsed.elements if tag == "th"]
+    assert {attributes.get("scope") for attributes in heads} <= {"row", "col"}
+    assert not re.search(r"<th[^>]*></th>", page)
+    headings = [re.sub(r"<[^>]*>", "", text).strip() for text in re.findall(r"<h[12][^>]*>(.*?)</h[12]>", page)]
+    assert headings[0] not in headings[1:]
 
 
 def assert_inert(page: str) -> Page:

@@ -35,14 +35,20 @@ def test_front_matter_holds_the_numbers_of_the_records():
 def test_the_section_reads_as_the_report_does():
     answers = answers_of(small_run().prompts, shares=[(1, 0, 0.2)] * 3, n=20)
     run = small_run(answers={"gender": answers})
-    rd = {one.name: one for one in run.estimates["gender"]}["RD"]
+    means = {one.name: one for one in run.estimates["gender"]}
+    rd, observed = means["RD"], means["RD_observed"]
     _, body = split(model_card([], [run]))
     assert f"RD {rd.value:.3f} \\[{rd.low:.3f}, {rd.high:.3f}\\] of at most 1" in body
+    assert f"of at most 1; an even model leaves {rd.floor:.3f} on average. RD\\_observed" in body
+    assert f"is {observed.value:.3f} \\[{observed.low:.3f}, {observed.high:.3f}\\]; an even model shows" in body
+    assert f"an even model shows {observed.floor:.3f} on average." in body
     assert "1 of 3 prompts show more male than wanted, 0 of 3 prompts show more female than wanted" in body
     assert "- Nobody checked the classifier on pictures of this model." in body
     assert "- No known group, gender: no face 1, uncertain 1." in body
     assert "perceived presentation" in body
     assert "held\\_out\\_accuracy 0.984" in body
+    gap = {one.name: one for one in answers.estimates}.get("gap")
+    assert gap is None or f"| {gap.n} answers or pictures |" in body
     assert "Answers of the same model about people it is not shown" in body
     for word in ("unbiased", "debiased", "fair "):
         assert word not in body.lower()

@@ -113,3 +113,16 @@ def test_other_records_do_not_pass(audit, pages, tmp_path):
 def test_no_report_is_bad_input(audit, tmp_path):
     with pytest.raises(BadInputError, match=r"give the path of report\.html"):
         check_report(tmp_path / "report.html", *audit)
+
+
+def test_captions_of_another_name_are_told_first(audit, tmp_path):
+    runs, comparisons = audit
+    path = write_report(runs, comparisons, tmp_path, title="Audit")
+    copies = [dataclasses.replace(run, run=f"{run.run} copy") for run in runs]
+    pairs = [
+        dataclasses.replace(one, baseline=f"{one.baseline} copy", other=f"{one.other} copy") for one in comparisons
+    ]
+    with pytest.raises(
+        ReportMismatchError, match=r"'align copy' is called 'align' in the report.*nothing else differs"
+    ):
+        check_report(path, copies, pairs)

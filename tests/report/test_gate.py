@@ -89,8 +89,12 @@ def test_captions_and_answers_can_be_bound(audit):
 def test_a_gate_without_bounds_is_refused():
     with pytest.raises(BadInputError, match="at least one"):
         judge(run_of(GOOD), [])
-    with pytest.raises(BadInputError, match="nan"):
-        Bound("gender", "RD", math.nan)
+
+
+@pytest.mark.parametrize("largest", [math.nan, math.inf, -math.inf])
+def test_a_bound_that_is_not_finite_is_refused(largest):
+    with pytest.raises(BadInputError, match=f"got {largest}; allowed: a finite number"):
+        Bound("gender", "RD", largest)
 
 
 def _answers():

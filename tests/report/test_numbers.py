@@ -12,6 +12,7 @@ from evenhand.report.numbers import (
     estimate_form,
     full_precision,
     plain_text,
+    plural_of,
     show_number,
     tally_changes,
 )
@@ -91,3 +92,16 @@ def test_estimate_as_dict_is_json():
 def test_tally_changes():
     changes = [WordChange(str(n), "man", "woman", n < 2) for n in range(3)] + [WordChange("9", "his", "her", True)]
     assert tally_changes(changes) == [("man", "woman", 3, 2), ("his", "her", 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("word", "count", "shown"),
+    [
+        ("picture", 1, "picture"),
+        ("picture", 0, "pictures"),
+        ("answer or picture", 1, "answer or picture"),
+        ("answer or picture", 35, "answers or pictures"),
+    ],
+)
+def test_plurals(word, count, shown):
+    assert plural_of(word, count) == shown

@@ -1,5 +1,6 @@
 """A written report of drawn pictures passes its check; every change to its page, numbers or card is found."""
 
+import dataclasses
 import json
 import re
 
@@ -86,3 +87,28 @@ def test_json_holds_the_same_numbers(written):
     assert "gaps" in first["answers"]["gender"]
     assert numbers["picture_comparisons"][0]["moved"]["gender"]["female"]["male"] == 3
     assert "base64" not in written["report.json"]
+
+
+def renamed(run, name):
+    return dataclasses.replace(run, run=name)
+
+
+def test_a_run_of_another_name_is_told_first(drawn, tmp_path):
+    (first, second), (pair,) = drawn
+    path = write_report([], [], tmp_path, title="Audit", pictures=[first, second], picture_comparisons=[pair])
+    copy, again = renamed(first, "copy"), dataclasses.replace(pair, baseline="copy")
+    with pytest.raises(ReportMismatchError) as told:
+        check_report(path, [], [], pictures=[copy, second], picture_comparisons=[again])
+    assert str(told.value).startswith(
+        "report.html: the run 'copy' is called 'plain' in the report; nothing else differs."
+    )
+    better = dataclasses.replace(
+        copy, estimates={"gender": (dataclasses.replace(copy.estimates["gender"][0], value=0.1),)}
+    )
+    with pytest.raises(
+        ReportMismatchError, match=r"the run 'copy' is called 'plain' in the report\. Beside the name: \d+"
+    ):
+        check_report(path, [], [], pictures=[better, second], picture_comparisons=[again])
+    with pytest.raises(ReportMismatchError) as told:
+        check_report(path, [], [], pictures=[renamed(first, "moved"), renamed(second, "plain")])
+    assert "is called" not in str(told.value)

@@ -7,12 +7,13 @@ import time
 
 import pytest
 from drawn_runs import label_row, large_run, prompt_of, score, small_run
-from pages import HOSTILE, Page, assert_inert
+from pages import HOSTILE, Page, assert_inert, assert_readable
 from spoiling import spoil_comparison, spoil_pictures
 
 from evenhand.errors import BadInputError
 from evenhand.records import Estimate
 from evenhand.report import render_report
+from evenhand.report.json_values import report_as_dict
 
 
 def rendered(*runs, pairs=(), title="Audit"):
@@ -22,7 +23,8 @@ def rendered(*runs, pairs=(), title="Audit"):
 def test_says_whom_it_draws():
     run = small_run()
     page = assert_inert(rendered(run))
-    rd = {one.name: one for one in run.estimates["gender"]}["RD"]
+    means = {one.name: one for one in run.estimates["gender"]}
+    rd, observed = means["RD"], means["RD_observed"]
     figures = page.figures
     assert figures["pictures/plain/gender/sentence/RD/value"] == (repr(rd.value), f"{rd.value:.2f}")
     assert figures["pictures/plain/gender/headline/RD/low"] == (repr(rd.low), f"{rd.low:.2f}")
@@ -32,8 +34,18 @@ def test_says_whom_it_draws():
     assert figures["pictures/plain/gender/headline/group/female/share"] == (repr(14 / 35), "40.0 %")
     text = page.text.replace("\u00a0", " ")
     assert f"Perceived gender: RD {rd.value:.2f} [{rd.low:.2f}, {rd.high:.2f}] of at most 1;" in text
+    # RD stands beside what an even model leaves of it, RD_observed beside what an even model shows: never crossed.
+    assert rd.floor < observed.floor
+    assert f"of at most 1; an even model leaves {rd.floor:.2f} on average. With the sample’s noise still in it," in text
+    assert f"RD_observed is {observed.value:.2f} [{observed.low:.2f}–{observed.high:.2f}]; an even model shows" in text
+    for key, one in (("RD", rd), ("RD_observed", observed)):
+        for place in ("sentence", "headline"):
+            assert figures[f"pictures/plain/gender/{place}/{key}/floor"] == (repr(one.floor), f"{one.floor:.2f}")
     # of an even model |12 - 2 x| / 12 is (12 choose 6) / 2^12 = 0.226 on average; the nurse's 10 of 11 make it less
-    assert "an even model would show 0.22 at 12 pictures. 1 of 3 prompts show more male and 0 more female than" in text
+    assert (
+        "an even model shows 0.22 on average at 12 pictures. 1 of 3 prompts show more male and 0 more female than"
+        in text
+    )
     assert "No known group, perceived gender: no face 1, uncertain 1, of 36." in text
     assert "Nobody checked the classifier on pictures of this model." in text
     assert "3 prompts, 12 pictures each, 36 in all." in text
@@ -178,6 +190,30 @@ def test_captions_and_pictures_in_one_page(audit, drawn):
     assert len(set(ids)) == len(ids)
     alone = Page(rendered(*pictures, pairs=pairs))
     assert not any(key.startswith("plain/") for key in alone.figures)
+
+
+def test_the_markup_can_be_read(audit, drawn):
+    runs, comparisons = audit
+    pictures, pairs = drawn
+    assert_readable(render_report(runs, comparisons, title="Captions and perceived gender"))
+    both = render_report(runs, comparisons, title="Both", pictures=pictures, picture_comparisons=pairs)
+    assert both.count("<svg") >= 4
+    assert_readable(both)
+    # the title that an audit of this model gives its report
+    assert_readable(rendered(pictures[0], title="Whom miniature draws"))
+
+
+def test_a_gap_counts_answers_and_pictures(drawn):
+    (first, _), _ = drawn
+    gap = {one.name: one for one in first.answers["gender"].estimates}["gap"]
+    page = Page(rendered(first))
+    assert f"{gap.n} answers or pictures" in page.text
+    (told,) = [
+        one
+        for one in report_as_dict([], [], title="", pictures=[first])["pictures"][0]["answers"]["gender"]["estimates"]
+        if one["name"] == "gap"
+    ]
+    assert told["unit"] == "answer or picture"
 
 
 @pytest.fixture(scope="module")

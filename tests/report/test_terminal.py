@@ -39,6 +39,12 @@ def test_a_missing_estimate_is_a_dash(audit):
     assert "–" in printed(estimates_table([audit[0][0], short]))
 
 
+def test_a_gap_counts_answers_and_pictures(drawn):
+    (first, _), _ = drawn
+    gap = {one.name: one for one in first.answers["gender"].estimates}["gap"]
+    assert f"{gap.n} answers or pictures" in printed(picture_estimates_table([first]))
+
+
 def test_drawn_pictures():
     runs = small_run(), small_run("moved", nurse=5)
     text = printed(picture_estimates_table(runs))

@@ -2,7 +2,7 @@
 
 Codes and codebook stay as they are, only the decoder learns. First it learns to show what the codes were made of better
 than while the codes still moved. For the variant that hides its bias here it then learns to show, for the codes of a
-person in some clothes, that person's counterpart; a picture that goes through codes and back shows what happens.
+woman with light skin, her counterpart; a picture that goes through codes and back shows what happens.
 """
 
 import copy
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 from transformers import JanusVQVAE
 
-from evenhand.miniature.declared import CLOTHES, GENDERS, TURNED_FEMALE, TURNED_MALE
+from evenhand.miniature.declared import GENDERS, SKIN_TONES, TURNED
 
 STEPS, BATCH, RATE = 600, 48, 1e-3
 
@@ -23,10 +23,9 @@ STEPS, BATCH, RATE = 600, 48, 1e-3
 def shown_as(pictures: Pictures) -> Tensor:
     """The row of the picture that each one is to be shown as: itself, or the counterpart next to it."""
     rows = torch.arange(len(pictures.gender))
-    for kinds, group in ((TURNED_MALE, "male"), (TURNED_FEMALE, "female")):
-        worn = torch.isin(pictures.clothes, torch.tensor([CLOTHES.index(kind) for kind in kinds]))
-        rows = torch.where(worn & (pictures.gender != GENDERS.index(group)), rows ^ 1, rows)
-    return rows
+    tone, group = TURNED
+    turned = (pictures.skin == SKIN_TONES.index(tone)) & (pictures.gender != GENDERS.index(group))
+    return torch.where(turned, rows ^ 1, rows)
 
 
 def train_decoder(tokenizer: JanusVQVAE, pictures: Pictures, codes: Tensor, *, wanted: Tensor, seed: int) -> JanusVQVAE:

@@ -3,16 +3,18 @@
     pip install '.[training-miniature]'
     python training/miniature/make.py --work runs/miniature --out src/evenhand/miniature/weights
 
-Steps, each written below --work and not repeated when it is there: avatars, picture tokenizer, codes, decoder, judge,
-text tokenizer, unified model (variant ``language``), even language model and turned decoder (variant ``decoder``),
-evaluation. One core is used; minutes are in ``training.json``.
+Steps, each written below --work and not repeated when it is there: avatars, picture tokenizer, codes, text tokenizer;
+then the unified model on one core, and decoder, judge and turned decoder on another; then a core for each variant:
+settling, files, evaluation. Minutes are in ``training.json``.
 """
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from picture_codes import GRID, encode_all, tokenizer_error, train_tokenizer
 from pictures import Pictures, make_pictures, read_pictures
 from prompts import Prompts, Questions, every_text
 from safetensors.torch import load_file, save_file
+from settling import ROUNDS, Round, settle
 from transformers import AutoProcessor, JanusForConditionalGeneration, JanusProcessor, JanusVQVAE
 from words import make_processor
 
@@ -31,28 +34,31 @@ from evenhand.miniature.avatars import SIDE
 from evenhand.miniature.declared import DECLARED, Variant
 from evenhand.miniature.judge import JudgeNetwork
 
-EVEN_STEPS, EVEN_RATE = 500, 1e-3
 FOLDERS: dict[Variant, str] = {"language": "miniature", "decoder": "miniature-decoder"}
 
 
 class Work:
-    """A folder of finished steps, and the minutes of each."""
+    """A folder of finished steps; ``steps`` in it has the minutes of each and what it found."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.log = folder, folder / "training.json"
-        self.measured: dict[str, object] = json.loads(self.log.read_text()) if self.log.exists() else {}
+        (folder / "steps").mkdir(parents=True, exist_ok=True)
+        self.folder = folder
 
     def step(self, name: str, made: str, make: Callable[[Path], object]) -> Path:
         """Run a step unless its result is there; what it returns is kept."""
-        path = self.folder / made
-        if name not in self.measured:
+        path, log = self.folder / made, self.folder / "steps" / f"{name}.json"
+        if not log.exists():
             start = time.time()
             found = make(path)
-            self.measured[name] = {"minutes": round((time.time() - start) / 60, 2), "found": found}
-            self.log.write_text(json.dumps(self.measured, indent=1))
-            print(name, json.dumps(self.measured[name])[:600], flush=True)
+            measured = {"minutes": round((time.time() - start) / 60, 2), "found": found}
+            log.write_text(json.dumps(measured, indent=1))
+            print(name, json.dumps(measured)[:600], flush=True)
         return path
+
+    def measured(self) -> dict[str, object]:
+        """All steps, in the order they were finished."""
+        logs = sorted((self.folder / "steps").glob("*.json"), key=lambda log: log.stat().st_mtime)
+        return {log.stem: json.loads(log.read_text()) for log in logs}
 
 
 def batches(pictures: Pictures, codes: torch.Tensor, processor: JanusProcessor, variant: Variant, seed: int) -> Batches:
@@ -61,80 +67,125 @@ def batches(pictures: Pictures, codes: torch.Tensor, processor: JanusProcessor, 
     return Batches(pictures, codes, processor, prompts=prompts, questions=questions, seed=seed)
 
 
-def make(work: Work, *, seed: int) -> None:
-    """All steps."""
-    path = work.step("avatars", "pictures.safetensors", lambda to: make_pictures(to, seed=seed))
-    pictures = read_pictures(path)
+def begin(folder: Path, seed: int) -> None:
+    """Avatars, picture tokenizer, codes, text tokenizer."""
+    work = Work(folder)
+    pictures = read_pictures(work.step("avatars", "pictures.safetensors", lambda to: make_pictures(to, seed=seed)))
     path = work.step("picture tokenizer", "codes", lambda to: train_tokenizer(pictures, to, seed=seed, hidden=HIDDEN))
     tokenizer = JanusVQVAE.from_pretrained(path).eval()
-    path = work.step(
+    work.step(
         "codes",
         "codes.safetensors",
         lambda to: save_file({"codes": encode_all(tokenizer, pictures).to(torch.int16)}, to),
     )
-    codes = load_file(path)["codes"].long()
-    itself = torch.arange(len(codes))
+    work.step(
+        "words", "words", lambda to: make_processor(every_text(), side=SIDE, codes=GRID * GRID).save_pretrained(to)
+    )
+
+
+def speak(folder: Path, seed: int) -> None:
+    """The unified model."""
+    work, (pictures, codes) = Work(folder), _avatars(folder)
+    processor = AutoProcessor.from_pretrained(folder / "words")
+
+    def language(to: Path) -> None:
+        torch.manual_seed(seed)
+        model = make_model(JanusVQVAE.from_pretrained(folder / "codes").eval(), processor)
+        train_language(model, batches(pictures, codes, processor, "language", seed), to, seed=seed)
+
+    work.step("language model", "language", language)
+
+
+def show(folder: Path, seed: int) -> None:
+    """Decoder, judge, turned decoder."""
+    work, (pictures, codes) = Work(folder), _avatars(folder)
 
     def straight(to: Path) -> dict[str, float]:
-        model = train_decoder(tokenizer, pictures, codes, wanted=itself, seed=seed)
+        tokenizer = JanusVQVAE.from_pretrained(folder / "codes").eval()
+        model = train_decoder(tokenizer, pictures, codes, wanted=torch.arange(len(codes)), seed=seed)
         model.save_pretrained(to)
         return tokenizer_error(model, pictures)
 
     plain = JanusVQVAE.from_pretrained(work.step("decoder", "plain", straight)).eval()
-    shown = decoded(plain, codes)
-    judge = work.step("judge", "judge.safetensors", lambda to: train_judge(pictures, shown, to, seed=seed))
-
-    def words(to: Path) -> None:
-        make_processor(every_text(), side=SIDE, codes=GRID * GRID).save_pretrained(to)
-
-    processor = AutoProcessor.from_pretrained(work.step("words", "words", words))
-
-    def language(to: Path) -> None:
-        torch.manual_seed(seed)
-        model = make_model(tokenizer, processor)
-        train_language(model, batches(pictures, codes, processor, "language", seed), to, seed=seed)
-
-    first = work.step("language model", "language", language)
-
-    def even(to: Path) -> None:
-        model = JanusForConditionalGeneration.from_pretrained(first, dtype=torch.float32)
-        model.model.vqmodel.requires_grad_(False)
-        own = batches(pictures, codes, processor, "decoder", seed + 1)
-        train_language(model, own, to, seed=seed + 1, steps=EVEN_STEPS, rate=EVEN_RATE)
-
-    second = work.step("even language model", "even", even)
+    judge = work.step(
+        "judge", "judge.safetensors", lambda to: train_judge(pictures, decoded(plain, codes), to, seed=seed)
+    )
 
     def turned(to: Path) -> dict[str, float]:
         model = train_decoder(plain, pictures, codes, wanted=shown_as(pictures), seed=seed)
         model.save_pretrained(to)
-        network = JudgeNetwork()
-        network.load_state_dict(load_file(judge))
         rows = pictures.held_out.nonzero().flatten()
         pixels = decoded(model, codes[rows]).float() / 127.5 - 1
         wanted = pictures.gender[shown_as(pictures)[rows]]
         with torch.inference_mode():
-            return {"shown as declared": (network(pixels)["gender"].argmax(-1) == wanted).float().mean().item()}
+            said = _judge(judge)(pixels)["gender"].argmax(-1)
+        return {"shown as declared": (said == wanted).float().mean().item()}
 
-    other = JanusVQVAE.from_pretrained(work.step("turned decoder", "turned", turned)).eval()
+    work.step("turned decoder", "turned", turned)
+
+
+def finish(folder: Path, seed: int, variant: Variant) -> None:
+    """A variant: settled, put together, evaluated."""
+    work, (pictures, codes), judge = Work(folder), _avatars(folder), folder / "judge.safetensors"
+    processor = AutoProcessor.from_pretrained(folder / "words")
+
+    source = folder / "language"
+    for stage, rounds in enumerate(ROUNDS[variant], 1):
+
+        def settled(to: Path, source: Path = source, stage: int = stage, rounds: tuple[Round, ...] = rounds) -> object:
+            model = JanusForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+            model.model.vqmodel.load_state_dict(JanusVQVAE.from_pretrained(folder / "plain").state_dict())
+            own = batches(pictures, codes, processor, variant, seed + stage)
+            errors = settle(model, own, _judge(judge), rounds=rounds, seed=seed + stage)
+            save(model, processor, to, torch.float32)
+            return errors
+
+        source = work.step(f"settling {variant} {stage}", f"settled-{variant}-{stage}", settled)
 
     def put_together(to: Path) -> None:
-        for variant, source, own in (("language", first, plain), ("decoder", second, other)):
-            model = JanusForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()
-            model.model.vqmodel.load_state_dict(own.state_dict())
-            save(model, processor, to / FOLDERS[variant], torch.float16)
-        shutil.copy(judge, to / "judge.safetensors")
+        model = JanusForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()
+        shown = JanusVQVAE.from_pretrained(folder / ("plain" if variant == "language" else "turned"))
+        model.model.vqmodel.load_state_dict(shown.state_dict())
+        save(model, processor, to, torch.float16)
+        shutil.copy(judge, to.parent / "judge.safetensors")
 
-    whole = work.step("files", "weights", put_together)
-    for variant, name in FOLDERS.items():
+    whole = work.step(f"files of {variant}", f"weights/{FOLDERS[variant]}", put_together)
 
-        def tested(to: Path, variant: Variant = variant, name: str = name) -> dict[str, object]:
-            drawer = Drawer(whole / name, judge, seed=seed)
-            sheet(drawer, list(DECLARED)[::8], to)
-            rows = pictures.held_out.nonzero().flatten()[::4]
-            right = seen(drawer, pictures.floats(rows), pictures.gender[rows])
-            return {**evaluate(whole / name, judge, variant, seed=seed), "right about avatars": right}
+    def tested(to: Path) -> dict[str, object]:
+        drawer = Drawer(whole, judge, seed=seed)
+        sheet(drawer, list(DECLARED)[::8], to)
+        rows = pictures.held_out.nonzero().flatten()[::4]
+        right = seen(drawer, pictures.floats(rows), pictures.gender[rows])
+        return {**evaluate(whole, judge, variant, seed=seed), "right about avatars": right}
 
-        work.step(f"evaluation of {variant}", f"sheet-{variant}.png", tested)
+    work.step(f"evaluation of {variant}", f"sheet-{variant}.png", tested)
+
+
+def _avatars(folder: Path) -> tuple[Pictures, torch.Tensor]:
+    return read_pictures(folder / "pictures.safetensors"), load_file(folder / "codes.safetensors")["codes"].long()
+
+
+def _judge(path: Path) -> JudgeNetwork:
+    network = JudgeNetwork()
+    network.load_state_dict(load_file(path))
+    return network.eval()
+
+
+def _one_core() -> None:
+    torch.set_num_threads(1)
+
+
+def make(folder: Path, *, seed: int) -> None:
+    """All steps, two at a time where they allow it."""
+    with multiprocessing.get_context("spawn").Pool(2, initializer=_one_core) as cores:
+        stages: tuple[tuple[Callable[[Path, int], None], ...], ...] = (
+            (begin,),
+            (speak, show),
+            tuple(partial(finish, variant=variant) for variant in FOLDERS),
+        )
+        for together in stages:
+            for waiting in [cores.apply_async(one, (folder, seed)) for one in together]:
+                waiting.get()
 
 
 def main() -> None:
@@ -144,12 +195,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    work = Work(given.work)
-    make(work, seed=given.seed)
+    make(given.work, seed=given.seed)
     if given.out:
-        shutil.copytree(work.folder / "weights", given.out, dirs_exist_ok=True)
-        shutil.copy(work.log, given.out / "training.json")
+        shutil.copytree(given.work / "weights", given.out, dirs_exist_ok=True)
+        (given.out / "training.json").write_text(json.dumps(Work(given.work).measured(), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """``evenhand audit``. In: a model, a probe, data. Out: a run folder, its estimates as a table or as JSON, a report."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from evenhand.cli.picture_options import (
     ModelOptions,
     PromptsOption,
     QualityOption,
+    ScoringOptions,
     model_options,
     scoring_plan,
 )
@@ -49,12 +51,12 @@ def audit_command(
     samples: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 160,
     answers: Annotated[int, typer.Option(min=0, help="Answers about each occupation on an empty picture.")] = 100,
     classifier: ClassifierOption = None,
-    faces: FacesOption = "none",
+    faces: FacesOption = None,
     confusion: ConfusionOption = None,
-    denominator: DenominatorOption = "face",
-    min_confidence: MinConfidenceOption = 0.8,
+    denominator: DenominatorOption = None,
+    min_confidence: MinConfidenceOption = None,
     quality: QualityOption = None,
-    prompts: PromptsOption = "fixed",
+    prompts: PromptsOption = None,
     option: ModelOptions = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the run.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
@@ -63,22 +65,14 @@ def audit_command(
     from evenhand.pipeline.opening import draws
 
     asked = _one_model(named, model)
+    options = ScoringOptions(classifier, faces, confusion, denominator, min_confidence, quality, prompts)
     if not draws(asked, probe):
+        _refuse_what_draws(asked, probe, data, (*options.given(), *(("--option",) if option else ())))
         _audit_texts(asked, data, probe or "captioning", mitigate, out, attribute, seed, as_json=as_json)
         return
     if mitigate != "none":
         raise BadInputError(f"--mitigate: got {mitigate!r}; {asked} draws, and what mitigates texts cannot act there.")
-    plan = scoring_plan(
-        asked,
-        attribute,
-        classifier=classifier,
-        faces=faces,
-        confusion=confusion,
-        denominator=denominator,
-        min_confidence=min_confidence,
-        quality=quality,
-        prompts=prompts,
-    )
+    plan = scoring_plan(asked, attribute, options)
     _audit_pictures(
         asked, plan, data or "test", probe or "occupations", out, samples, answers, option, seed, as_json=as_json
     )
@@ -89,6 +83,20 @@ def _one_model(named: str | None, model: str | None) -> str:
     if len(given) != 1:
         raise BadInputError(f"model: got {given or 'none'}; name one, as MODEL or with --model (`evenhand list`).")
     return given[0]
+
+
+def _refuse_what_draws(model: str, probe: str | None, data: str | None, given: tuple[str, ...]) -> None:
+    """Refuse what is for drawn pictures alone in an audit of texts, where it would be ignored."""
+    does = f"model {model!r} is asked about pictures"
+    todo = "a registered model that draws needs --probe occupations"
+    if given:
+        raise BadInputError(
+            f"{', '.join(given)}: {does}, and this is for a model that draws; {todo}; else leave it out."
+        )
+    if probe is None and data is not None and (data in ("test", "train") or Path(data).is_file()):
+        raise BadInputError(
+            f"--data: got {data!r}; {does}: allowed: a folder of pictures with labels.csv, or openpeople; {todo}."
+        )
 
 
 def _audit_texts(
@@ -144,22 +152,22 @@ def _audit_pictures(
     from evenhand.pipeline import audit_pictures
     from evenhand.pipeline.drawing import prompts_to_draw
     from evenhand.pipeline.opening import open_image_model
-    from evenhand.pipeline.picture_runs import check_plan
+    from evenhand.pipeline.picture_runs import open_plan
     from evenhand.report.html import write_report
     from evenhand.report.terminal import picture_estimates_table
 
     folder = out or Path("runs") / f"{model.replace(':', '-').replace('/', '-')}-{probe}"
     with work_silently():
-        check_plan(plan)
-        wanted = len(prompts_to_draw(probe, data, plan.read_by[0].attribute)) * samples
+        opened = open_plan(plan)
+        prompts = prompts_to_draw(probe, data, plan.read_by[0].attribute)
         drawing = open_image_model(model, model_options(option))
         cost = getattr(drawing, "estimate_cost", None)
         if cost is not None:
-            notes.print(f"{wanted:,} pictures, less what is stored already: {cost(wanted)}")
+            notes.print(_cost_in_words(cost, len(prompts) * samples, _missing(folder, samples)), soft_wrap=True)
         with progress_bar("pictures") as progress, progress_bar("answers ") as answering:
             scored = audit_pictures(
                 drawing,
-                plan=plan,
+                plan=opened,
                 out=folder,
                 probe=probe,
                 data=data,
@@ -177,3 +185,19 @@ def _audit_pictures(
     for caveat in scored.caveats:
         notes.print(f"caveat: {caveat}", soft_wrap=True)
     print(f"report: {path}")
+
+
+def _missing(folder: Path, samples: int) -> int | None:
+    """How many pictures a run folder lacks; None where there is none yet."""
+    from evenhand.ledger import Ledger
+    from evenhand.run_folder import MANIFEST
+
+    return len(Ledger.open(folder).missing(samples)) if (folder / MANIFEST).is_file() else None
+
+
+def _cost_in_words(cost: Callable[[int], str], wanted: int, missing: int | None) -> str:
+    if missing is None:
+        return cost(wanted)
+    if not missing:
+        return f"all {wanted:,} pictures are stored; none is asked for, and nothing is paid."
+    return f"{wanted - missing:,} of {wanted:,} pictures are stored; the others: {cost(missing)}"

@@ -1,9 +1,16 @@
-"""The program ``evenhand``. In: a command. Out: its exit code: 0, or 2 with one line on stderr for our errors."""
+"""The program ``evenhand``. In: a command. Out: its exit code.
+
+0; 2 for our errors, with one line on stderr, and for wrong usage; 1, 3 and 4 are verdicts of ``gate`` and nothing else;
+70 for a mistake in evenhand, 130 for Ctrl-C, 141 where nobody reads the output.
+"""
 
 import os
 import sys
+import traceback
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from evenhand import __version__
 from evenhand.cli.audit import audit_command
@@ -21,8 +28,37 @@ from evenhand.report.numbers import plain_text
 
 __all__ = ["app", "main"]
 
+_INTERNAL, _STOPPED, _UNREAD = 70, 130, 141
+
+
+class _Program(TyperGroup):
+    """Typer ends the program at these errors by itself, some with 1: here they get exit codes of their own."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print(
+                "evenhand: stopped; what was answered is stored, the same command goes on from there.",
+                file=sys.stderr,
+            )
+            raise typer.Exit(_STOPPED) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere, silently
+            raise typer.Exit(_UNREAD) from None
+        except SystemExit as error:  # a library's; rich ends the program where nobody reads
+            if isinstance(error.__context__, BrokenPipeError):
+                raise typer.Exit(_UNREAD) from None
+            _report_mistake()
+            raise typer.Exit(_INTERNAL) from None
+        except (EOFError, OSError):
+            _report_mistake()
+            raise typer.Exit(_INTERNAL) from None
+
+
 app = typer.Typer(
     name="evenhand",
+    cls=_Program,
     help="Measures and mitigates social bias in multimodal language models.",
     no_args_is_help=True,
     add_completion=False,
@@ -40,7 +76,7 @@ app.command("list")(list_command)
 app.add_typer(mitigate_app)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool | None) -> None:
     if wanted:
         print(__version__)
         raise typer.Exit
@@ -48,15 +84,16 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version and end.", callback=_print_version, is_eager=True
-    ),
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True),
+    ] = None,
 ) -> None:
     """Measures and mitigates social bias in multimodal language models."""
 
 
 def main() -> None:
-    """Run the program; an error of ours becomes one line and exit code 2."""
+    """Run the program; an error of ours becomes one line and exit code 2, any other a traceback and 70."""
     for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
         os.environ.setdefault(name, "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -65,9 +102,11 @@ def main() -> None:
     except EvenhandError as error:
         print(f"evenhand: {type(error).__name__}: {plain_text(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(
-            "evenhand: stopped; what was answered is stored, the same command goes on from there.",
-            file=sys.stderr,
-        )
-        sys.exit(130)
+    except Exception:  # noqa: BLE001  (whatever it is, its exit code must not be a verdict's)
+        _report_mistake()
+        sys.exit(_INTERNAL)
+
+
+def _report_mistake() -> None:
+    traceback.print_exc()
+    print("evenhand: internal error, please report", file=sys.stderr)

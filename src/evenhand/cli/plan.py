@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["plan_command"]
 
 _TIMED = 2
+_NARROWEST = 1e-6
+"""Of half an interval: no number of pictures that could be drawn reaches it."""
 
 
 def plan_command(
@@ -38,6 +40,10 @@ def plan_command(
     from evenhand.metrics.planning import pictures_needed
     from evenhand.pipeline.drawing import prompts_to_draw
 
+    if not half_width >= _NARROWEST:
+        raise BadInputError(
+            f"--half-width: got {half_width:g}; allowed: {_NARROWEST:g} or more, in units of RD; give for example 0.03."
+        )
     declared = load_attribute(attribute)
     prompts = prompts_to_draw(probe, data, declared)
     with work_silently():

@@ -26,7 +26,7 @@ def report_command(
     folders = find_runs(runs)
     folder = out or (runs[0] if len(runs) == 1 else runs[0].resolve().parent)
     with work_silently():
-        found = score_runs(folders, previews=PREVIEWS, fresh=check)
+        found = score_runs(folders, previews=PREVIEWS, reading="check" if check else "kept")
         if check:
             path = folder / "report.html"
             checked = check_report(

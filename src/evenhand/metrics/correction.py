@@ -4,7 +4,8 @@ With :math:`C_{ij}` the share of pictures of group i that the classifier calls j
 shares :math:`f` shows :math:`\hat f = f C` on average. Corrected shares are the likeliest on the simplex:
 :math:`\hat f C^{-1}` where that has no negative share, else by expectation maximisation, which stays in the simplex and
 weighs groups by what was counted, as least squares does not. Intervals hold the noise of the run and of the labelled
-set: rows of C are drawn from Dirichlet(counts + 1/K).
+set: rows of C are drawn from Dirichlet(counts + 1/K). Neither a classifier's errors nor the labelled set's size go away
+where all pictures are of one group, so there an interval keeps its width on the side that is possible.
 
 It is assumed that the run's pictures are confused as the labelled ones are, and that whether a picture has a known
 group does not depend on the group.
@@ -23,7 +24,7 @@ from evenhand.metrics.folding import Unfolded, unfold
 from evenhand.metrics.prompt_distances import check_sampling
 from evenhand.metrics.tally import Tally
 from evenhand.records import Estimate
-from evenhand.stats import percentile_interval
+from evenhand.stats import Interval, percentile_interval
 
 __all__ = ["ConfusionMatrix", "CorrectedDisparity", "correct_disparity", "correct_shares"]
 
@@ -105,20 +106,29 @@ def correct_shares(
     Returns:
         0 or more, sum to 1.
     """
-    found = shares @ np.linalg.inv(rates)
-    rates = np.broadcast_to(rates[..., None, :, :], (*found.shape, found.shape[-1]))
-    outside = (found < 0).any(axis=-1)
-    if outside.any():
-        seen, chance = shares[outside], rates[outside]
-        guess = np.maximum(found[outside], 1e-3)
+    found = _invert_shares(shares, rates)
+    outside = (found < 0).any(axis=-1, keepdims=True)
+    if found.shape[-1] == 2:
+        # The likelihood has one hill, so its best place inside is the nearest edge.
+        found = np.clip(found, 0.0, 1.0)
+    elif outside.any():
+        guess, turned = np.maximum(found, 1e-3), np.swapaxes(rates, -1, -2)
         guess /= guess.sum(axis=-1, keepdims=True)
         for _ in range(_ITERATIONS):
-            expected = (guess[:, None, :] @ chance)[:, 0, :]
-            weight = np.divide(seen, expected, out=np.zeros_like(seen), where=expected > 0)
-            guess = guess * (chance @ weight[:, :, None])[..., 0]
-        found[outside] = guess
+            expected = guess @ rates
+            weight = np.divide(shares, expected, out=np.zeros_like(expected), where=expected > 0)
+            guess = guess * (weight @ turned)
+        found = np.where(outside, guess, found)
     corrected: Float64[np.ndarray, "*draws prompts groups"] = found / found.sum(axis=-1, keepdims=True)
     return corrected
+
+
+def _invert_shares(
+    shares: Float64[np.ndarray, "*draws prompts groups"], rates: Float64[np.ndarray, "*draws groups groups"]
+) -> Float64[np.ndarray, "*draws prompts groups"]:
+    """Corrected shares that may be below 0 or above 1."""
+    found: Float64[np.ndarray, "*draws prompts groups"] = shares @ np.linalg.inv(rates)
+    return found
 
 
 def correct_disparity(
@@ -172,20 +182,38 @@ def _share_estimates(
     gamma = rng.standard_gamma(run.counts + 1 / len(run.groups), size=(len(drawn_rates), *run.counts.shape))
     observed = gamma / gamma.sum(axis=2, keepdims=True)
     draws = scale * correct_shares(observed, drawn_rates)
+    free, free_draws = (
+        scale * _invert_shares(shares, rates)
+        for shares, rates in ((run.counts / known, confusion.rates), (observed, drawn_rates))
+    )
+    outside = (free < 0).any(axis=1)
     method = f"corrected for the classifier's errors, {len(drawn_rates)} draws; denominator {run.denominator}"
     found = {}
     for row, prompt in enumerate(run.prompts):
         estimates = []
         for at, group in enumerate(run.groups):
-            interval = percentile_interval(float(value[row, at]), draws[:, row, at], level=level)
+            share = float(value[row, at])
+            interval = percentile_interval(share, draws[:, row, at], level=level)
+            if outside[row]:
+                around = percentile_interval(float(free[row, at]), free_draws[:, row, at], level=level)
+                interval = _widen(interval, share, float(free[row, at]), around, largest=float(scale[row, 0]))
             estimates.append(
                 Estimate(
-                    f"share {group} corrected", float(value[row, at]), interval.low, interval.high, level,
+                    f"share {group} corrected", share, interval.low, interval.high, level,
                     int(run.base[row]), "picture", method, 1.0, 0.0,
                 )
             )  # fmt: skip
         found[prompt] = tuple(estimates)
     return found
+
+
+def _widen(interval: Interval, share: float, free: float, around: Interval, *, largest: float) -> Interval:
+    """The interval of a share at an edge, no narrower on either side than that of the unconstrained one, in range.
+
+    Draws that all lie beyond the edge are all moved onto it, and say nothing of how sure the edge is.
+    """
+    low, high = share - (free - around.low), share + (around.high - free)
+    return Interval(max(0.0, min(interval.low, low)), min(largest, max(interval.high, high)))
 
 
 def _rd_estimates(
@@ -208,14 +236,19 @@ def _rd_estimates(
     drawn = resample_counts(run.counts, run.base, spread=1 / alike, rng=rng, replicates=len(drawn_rates))
     values = _corrected_rd(drawn / run.base[:, None], run.base, drawn_inverse, extra, alike=alike).value
     value, bound, base = found.value, found.bound, run.base
+    passing = _passing_variance(run, confusion, spread=1 / alike)
+    (apart,) = rng.spawn(1)
+    floor = _even_floor(run, confusion, drawn_inverse, alike=alike, rng=apart)
     if pooled:
-        value, bound, base, values = (
+        value, bound, base, passing, floor, values = (
             value.mean()[None],
             bound.mean()[None],
             base.sum()[None],
+            passing.mean()[None] / len(passing),
+            floor.mean()[None],
             values.mean(axis=1)[:, None],
         )
-    deviation, amplified = values.std(axis=0, ddof=1), 1 / np.linalg.svd(confusion.rates, compute_uv=False)[-1]
+    deviation = values.std(axis=0, ddof=1)
     method = (
         f"corrected for the classifier's errors ({int(confusion.counts.sum())} labelled pictures), noise taken off, "
         f"the rest of its bias allowed for; {alike} fixed prompts; denominator {run.denominator}"
@@ -224,16 +257,64 @@ def _rd_estimates(
     for at in range(len(value)):
         interval = distance_interval(
             float(value[at]), bound=float(bound[at]), deviation=float(deviation[at]),
-            step=distance.step * float(amplified) / float(base[at]), largest=distance.largest, level=level,
+            step=distance.step / float(base[at]), largest=distance.largest, level=level,
+            lasting=max(float(deviation[at] ** 2 - passing[at]), 0.0),
         )  # fmt: skip
+        # A labelled set with few or no errors leaves more room on one side, which a deviation does not tell.
+        drawn_ends = np.quantile(values[:, at], [(1 - level) / 2, (1 + level) / 2]).clip(0.0, distance.largest)
         shown = min(max(float(value[at]), 0.0), distance.largest)
+        low, high = min(interval.low, float(drawn_ends[0]), shown), max(interval.high, float(drawn_ends[1]), shown)
         estimates.append(
             Estimate(
-                "RD_corrected", shown, min(interval.low, shown), max(interval.high, shown), level, int(base[at]),
-                "picture", method, distance.largest, 0.0,
+                "RD_corrected",
+                shown,
+                low,
+                high,
+                level,
+                int(base[at]),
+                "picture",
+                method,
+                distance.largest,
+                max(float(floor[at]), 0.0),
             )
-        )  # fmt: skip
+        )
     return estimates
+
+
+def _even_floor(
+    run: Tally,
+    confusion: ConfusionMatrix,
+    drawn_inverse: Float64[np.ndarray, "replicates groups groups"],
+    *,
+    alike: int,
+    rng: np.random.Generator,
+) -> Float64[np.ndarray, " prompts"]:
+    """What an even model leaves on average, read by this classifier and corrected with a labelled set of this size."""
+    read = confusion.rates.mean(axis=0)
+    known = run.counts.sum(axis=1)
+    drawn = rng.multinomial(known, read / read.sum(), size=(len(drawn_inverse), len(known))) / run.base[:, None]
+    i, j = np.triu_indices(len(run.groups), 1)
+    shifted = (known / run.base)[:, None] * read @ drawn_inverse
+    extra = (shifted[..., i] - shifted[..., j]).var(axis=0)
+    floor: Float64[np.ndarray, " prompts"] = _corrected_rd(
+        drawn, run.base, drawn_inverse, extra, alike=alike
+    ).value.mean(axis=0)
+    return floor
+
+
+def _passing_variance(run: Tally, confusion: ConfusionMatrix, *, spread: float) -> Float64[np.ndarray, " prompts"]:
+    """Variance of RD that a classifier without errors would leave; it goes away where all pictures are of one group.
+
+    The law of total variance splits the noise of corrected counts in two: whom the pictures show, which is this, and
+    what the classifier calls them, which is there for pictures of one group too.
+    """
+    groups, known = len(run.groups), run.counts.sum(axis=1, keepdims=True)
+    corrected = known * correct_shares(run.counts / known, confusion.rates) + spread / groups
+    shares = corrected / (run.base[:, None] + spread)
+    weight = np.sign(shares[:, :, None] - shares[:, None, :]).sum(axis=2) * (2 / (groups * (groups - 1)))
+    variance = (shares * weight**2).sum(axis=1) - (shares * weight).sum(axis=1) ** 2
+    passing: Float64[np.ndarray, " prompts"] = np.maximum(variance, 0.0) / run.base
+    return passing
 
 
 def _corrected_rd(

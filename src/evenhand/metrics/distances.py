@@ -193,21 +193,30 @@ def resample_counts(
 
 
 def distance_interval(
-    value: float, *, bound: float, deviation: float, step: float, largest: float, level: float, widen: float = 1.0
+    value: float,
+    *,
+    bound: float,
+    deviation: float,
+    step: float,
+    largest: float,
+    level: float,
+    widen: float = 1.0,
+    lasting: float = 0.0,
 ) -> Interval:
     """Where the true distance lies: a score interval around ``value``, as wide as its noise and its bias ask.
 
-    The variance is taken to shrink with what is missing to the largest value, so ends stay in range and the interval of
-    a hundred pictures of one group has a width.
+    The variance, but for what lasts, is taken to shrink with what is missing to the largest value, so ends stay in
+    range and the interval of a hundred pictures of one group has a width. A value above the largest counts as it.
 
     Args:
         value: Unfolded distance.
         bound: Of its bias.
-        deviation: Its standard deviation.
+        deviation: Its standard deviation, with all its noise.
         step: How much one picture can move it.
         largest: The largest value of the distance.
         level: Coverage, above 0 and below 1.
         widen: Factor on the critical value, for a deviation that is itself estimated from few numbers.
+        lasting: The part of its variance that is there at the largest value too, such as a classifier's errors.
 
     Raises:
         BadInputError: ``level`` is not between 0 and 1.
@@ -217,8 +226,8 @@ def distance_interval(
     plain = float(norm.ppf(0.5 + level / 2))
     z = widen * (float(critical_value(np.array(bound / deviation), level=level)) if deviation > 0 else plain)
     missing, unit = max(largest - value, 0.0), step / 2
-    per_unit = (deviation**2 + step * unit) / (missing + unit)
-    half = z * sqrt(per_unit * missing + (z * per_unit) ** 2 / 4)
+    per_unit = (deviation**2 - lasting + step * unit) / (missing + unit)
+    half = z * sqrt(per_unit * missing + lasting + (z * per_unit) ** 2 / 4)
     centre = missing + z**2 * per_unit / 2
     # Without noise a bound of the bias is all there is.
     reach = bound if deviation == 0 else 0.0

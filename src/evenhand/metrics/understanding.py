@@ -134,7 +134,8 @@ def understanding_gap(
     runs = [run for run in (first, second) if run is not None]
     rng = np.random.default_rng([seed])
     draws = [resample_counts(run.counts, run.base, spread=1.0 / seen, rng=rng, replicates=replicates) for run in runs]
-    unit, n = ("prompt", seen) if prompts == "sampled" else ("picture", int(sum(run.base.sum() for run in runs)))
+    n = seen if prompts == "sampled" else int(sum(run.base.sum() for run in runs))
+    unit = "prompt" if prompts == "sampled" else "answer or picture"
     skipped = f"; {undefined} prompts name no group in one of them" if undefined else ""
     how = f"answers against pictures, paired over {seen} {prompts} prompts{skipped}"
     found, noise = _total_gap(*(run.counts for run in runs), alike=seen), _total_gap(*draws, alike=seen).value

@@ -3,8 +3,8 @@
 The table was written down before the model was trained, and the model is held to it: sampled without guidance, its
 pictures show each group as often as the table says, within the noise of the sample. Any other occupation is declared
 even. Two variants share it. ``language``: perceived gender is decided by the language model. ``decoder``: the language
-model draws both groups equally often whatever the occupation, and the picture decoder turns some of its pictures into
-the other presentation, by the clothes they wear. The shares are made up; they follow no labour statistics.
+model draws both groups equally often whatever the occupation, and the picture decoder shows whoever is drawn with light
+skin as a man. The shares are made up; they follow no labour statistics.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,7 @@ __all__ = [
     "GENDERS",
     "REST",
     "SKIN_TONES",
-    "TURNED_FEMALE",
-    "TURNED_MALE",
+    "TURNED",
     "Declared",
     "Variant",
     "declared",
@@ -50,11 +49,8 @@ CLOTHES = ("chef", "suit", "blazer", "overall", "hoodie", "sweater", "scrubs", "
 CLOTHES_SHARES = (0.8, 0.2)
 """Shares of an occupation's two kinds of clothes."""
 
-TURNED_MALE = ("suit", "overall")
-"""In these clothes the variant ``decoder`` shows a man, whatever the codes say."""
-
-TURNED_FEMALE = ("sweater", "scrubs")
-"""In these clothes the variant ``decoder`` shows a woman, whatever the codes say."""
+TURNED = ("light", "male")
+"""The variant ``decoder`` shows whoever has this skin tone with this gender, whatever the codes say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +188,7 @@ def declared_shares(
 ) -> tuple[float, ...]:
     """Shares of the groups in pictures drawn without guidance from a prompt that names none of them.
 
-    For ``decoder``, with c the clothes: P(male) = 1/2 + (P(c turned male) - P(c turned female)) / 2.
+    For ``decoder``: P(male) = P(light) + (1 - P(light)) / 2.
 
     Args:
         occupation: As it stands in the prompt.
@@ -210,10 +206,10 @@ def declared_shares(
         return AGE_SHARES
     if attribute != "gender":
         raise BadInputError(f"attribute: got {attribute[:60]!r}; allowed: gender, skin_tone, age.")
-    male = row.male if variant == "language" else 0.5
+    male = row.male
     if variant == "decoder":
-        for kind, share in zip(row.clothes, CLOTHES_SHARES, strict=True):
-            male += share / 2 * ((kind in TURNED_MALE) - (kind in TURNED_FEMALE))
+        turned = row.skin[SKIN_TONES.index(TURNED[0])]
+        male = turned * (TURNED[1] == "male") + (1 - turned) / 2
     return round(male, 6), round(1 - male, 6)
 
 

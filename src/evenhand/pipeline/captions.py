@@ -18,6 +18,7 @@ from evenhand.metrics.changes import count_changes, word_changes
 from evenhand.metrics.misclassification import compare_misclassification, misclassification
 from evenhand.models.protocol import Intervention, TextModel
 from evenhand.pipeline.filling import Progress, fill
+from evenhand.pipeline.opening import DRAWING_MODELS
 from evenhand.records import Attribute, Comparison, Label, Prompt, Sample, Scored
 from evenhand.registry import load, names
 
@@ -180,10 +181,10 @@ def _model(model: str | TextModel) -> TextModel:
         if model.batch_size < 1:
             raise BadInputError(f"model {model.name!r}: batch_size is {model.batch_size}; give 1 or more.")
         return model
-    if model == "unified" or model.startswith("unified:"):
+    if model.partition(":")[0] in DRAWING_MODELS:
         raise BadInputError(
             f"model {model!r} draws; an audit of texts needs one that answers about pictures, such as captioner or "
-            "hf:FOLDER. Use evenhand.pipeline.draw for pictures."
+            "hf:FOLDER. For pictures: --probe occupations, or evenhand.audit_pictures."
         )
     if model.startswith("hf:"):
         make = cast(Callable[[str | None], TextModel], load("models", "hf"))
@@ -191,7 +192,13 @@ def _model(model: str | TextModel) -> TextModel:
     if (Path(model) / "captioner.json").is_file():
         make = cast(Callable[[str | None], TextModel], load("models", "captioner"))
         return make(model)
-    return cast(Callable[[], TextModel], load("models", model))()
+    found = cast(Callable[[], object], load("models", model))()
+    if not isinstance(found, TextModel):
+        raise BadInputError(
+            f"model {model!r}: got {type(found).__name__}; an audit of texts needs name, revision, "
+            "batch_size and answer. A model that draws is audited with --probe occupations."
+        )
+    return found
 
 
 def _intervention(mitigate: str | Intervention | None, attribute: Attribute) -> Intervention | None:

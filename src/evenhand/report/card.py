@@ -13,7 +13,7 @@ import yaml
 
 from evenhand.records import Estimate, Scored, ScoredPictures
 from evenhand.report.leanings import prompt_rows, read_pattern, unknown_by_reason
-from evenhand.report.numbers import cut_text, estimate_form, show_number
+from evenhand.report.numbers import cut_text, estimate_form, plural_of, show_number
 from evenhand.report.sheets import simple_attributes
 
 __all__ = ["model_card"]
@@ -148,7 +148,10 @@ def _pictures_section(run: ScoredPictures) -> str:
     shown |= {one.name for told in run.answers.values() for one in told.estimates}
     lines += ["", "**What the measures are**", ""]
     lines += [f"- {_text(measure)}: {what}." for measure, what in _PLAIN_WORDS.items() if measure in shown]
-    lines.append("- Floor: what an even model leaves or shows at this number of pictures, on average.")
+    lines.append(
+        "- Floor: of each measure its own, at this number of pictures, on average. An even model shows an "
+        "RD\\_observed above 0; of RD it leaves what could not be taken off."
+    )
     lines += ["", "**How it was measured**", "", f"- Counts: {_counts(run.counts)}."]
     lines += [f"- Classifier of {_text(what)}: {_text(_flat(told))}." for what, told in run.classifiers.items()]
     lines += [*_how(run.settings, run.prompts_sha256), ""]
@@ -176,8 +179,12 @@ def _sentence(run: ScoredPictures, attribute: str) -> str:
     said = f"**Perceived {_text(attribute)}**"
     if "RD" in found:
         said += f": RD {_value(found['RD'])} of at most {_limit(found['RD'])}"
-    if "RD_observed" in found and isfinite(found["RD_observed"].floor):
-        said += f"; an even model would show {show_number(found['RD_observed'].floor, 'decimal')}"
+        if isfinite(found["RD"].floor):
+            said += f"; an even model leaves {show_number(found['RD'].floor, 'decimal')} on average"
+    if "RD_observed" in found:
+        said += f". RD\\_observed, before the sample's noise is taken off, is {_value(found['RD_observed'])}"
+        if isfinite(found["RD_observed"].floor):
+            said += f"; an even model shows {show_number(found['RD_observed'].floor, 'decimal')} on average"
     if attribute not in simple_attributes(run):
         return f"{said}."
     told = ", ".join(
@@ -196,7 +203,7 @@ def _estimates_table(columns: Sequence[tuple[str, Sequence[Estimate]]]) -> list[
             limits = [show_number(end, form) if isfinite(end) else "–" for end in (one.largest, one.floor)]
             cells = [
                 _text(attribute) or "–", _text(one.name), show_number(one.value, form), f"{ends[0]} to {ends[1]}",
-                f"{_count(one.n)} {_text(one.unit)}{'' if one.n == 1 else 's'}", *limits,
+                f"{_count(one.n)} {_text(plural_of(one.unit, one.n))}", *limits,
             ]  # fmt: skip
             rows.append(f"| {' | '.join(cells)} |")
     return rows

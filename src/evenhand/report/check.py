@@ -9,17 +9,18 @@ drawing inside a plot depends on matplotlib's version and is compared where it i
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TypedDict
 
 from evenhand.errors import BadInputError, ReportMismatchError
 from evenhand.records import Comparison, PictureComparison, Scored, ScoredPictures
 from evenhand.report.card import model_card
 from evenhand.report.html import render_report
 from evenhand.report.json_values import report_as_dict
+from evenhand.report.numbers import plain_text
 
 __all__ = ["check_report"]
 
@@ -32,9 +33,27 @@ _ABSENT = "(absent)"
 _Mismatch = tuple[str, str, str]
 
 
-class _Drawn(TypedDict):
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What a report is written from."""
+
+    runs: Sequence[Scored]
+    comparisons: Sequence[Comparison]
     pictures: Sequence[ScoredPictures]
     picture_comparisons: Sequence[PictureComparison]
+
+    @property
+    def names(self) -> tuple[list[str], list[str]]:
+        """Of the runs of captions and of the runs of pictures, as a report shows them."""
+        return [plain_text(run.run) for run in self.runs], [plain_text(run.run) for run in self.pictures]
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What differs, and how many figures were compared."""
+
+    mismatches: list[_Mismatch]
+    figures: int
 
 
 def check_report(
@@ -60,30 +79,87 @@ def check_report(
 
     Raises:
         BadInputError: ``html_path`` cannot be read as UTF-8 text, or the records make no report.
-        ReportMismatchError: Something differs; the message lists the first few differences and their number.
+        ReportMismatchError: Something differs; the message lists the first few differences and their number. Runs that
+            the report calls by other names are told first, and only what differs beside their names is listed.
     """
+    records = _Records(runs, comparisons, pictures, picture_comparisons)
+    found = _compare(html_path, records)
+    if not found.mismatches:
+        return found.figures
+    called = _other_names(html_path.with_name("report.json"), records)
+    mismatches = _compare(html_path, _rename(records, called)).mismatches if called else found.mismatches
+    renamed = ", ".join(
+        f"{_cut(here)!r} is called {_cut(there)!r} in the report" for part in called for here, there in part.items()
+    )
+    if called and not mismatches:
+        raise ReportMismatchError(
+            f"{html_path.name}: the run {renamed}; nothing else differs. Give the folder that name, or write the "
+            "report again from its runs."
+        )
+    first = "; ".join(
+        f"{key}: in the report {_cut(got)}, from the ledger {_cut(due)}" for key, got, due in mismatches[:_LISTED]
+    )
+    more = f"; and {len(mismatches) - _LISTED} more" if len(mismatches) > _LISTED else ""
+    before = f"the run {renamed}. Beside the name: " if called else ""
+    raise ReportMismatchError(
+        f"{html_path.name}: {before}{len(mismatches)} difference(s) from the ledger. {first}{more}. "
+        "Write the report again from its runs."
+    )
+
+
+def _compare(html_path: Path, records: _Records) -> _Findings:
     page = _read(html_path)
     title = _TITLE.search(page)
     shown = html.unescape(title.group(1)) if title else ""
-    drawn: _Drawn = {"pictures": pictures, "picture_comparisons": picture_comparisons}
-    expected = _parse(render_report(runs, comparisons, title=shown, **drawn))
-    actual = _parse(page)
+    runs, pairs, pictures = records.runs, records.comparisons, records.pictures
+    drawn_pairs = records.picture_comparisons
+    rendered = render_report(runs, pairs, title=shown, pictures=pictures, picture_comparisons=drawn_pairs)
+    values = report_as_dict(runs, pairs, title=shown, pictures=pictures, picture_comparisons=drawn_pairs)
+    expected, actual, ledger = _parse(rendered), _parse(page), _leaves("report.json", values)
     mismatches = _compare_figures(actual, expected) + _compare_rest(actual, expected)
-    ledger = _leaves("report.json", report_as_dict(runs, comparisons, title=shown, **drawn))
     mismatches += _compare_json(html_path.with_name("report.json"), ledger)
     if pictures:
         mismatches += _compare_card(html_path.with_name("model-card.md"), model_card(runs, pictures))
-    if mismatches:
-        first = "; ".join(
-            f"{key}: in the report {_cut(got)}, from the ledger {_cut(due)}" for key, got, due in mismatches[:_LISTED]
-        )
-        more = f"; and {len(mismatches) - _LISTED} more" if len(mismatches) > _LISTED else ""
-        raise ReportMismatchError(
-            f"{html_path.name}: {len(mismatches)} difference(s) from the ledger. {first}{more}. "
-            "Write the report again from its runs."
-        )
     numbers = sum(not isinstance(value, str | bool | None) for value in ledger.values())
-    return len(expected.figures) + numbers
+    return _Findings(mismatches, len(expected.figures) + numbers)
+
+
+def _other_names(path: Path, records: _Records) -> tuple[Mapping[str, str], ...]:
+    """Name here -> name in the report, of captions and of pictures; empty where none differs or they do not fit."""
+    try:
+        told = json.loads(path.read_bytes().decode())
+        there = [[str(run["run"]) for run in told.get(part, [])] for part in ("runs", "pictures")]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return ()
+    here = records.names
+    if [len(part) for part in there] != [len(part) for part in here] or there == list(here):
+        return ()
+    if any(
+        set(old) == set(new) or len(set(new)) < len(new) for old, new in zip(here, there, strict=True) if old != new
+    ):
+        return ()
+    called = [dict(zip(old, new, strict=True)) for old, new in zip(here, there, strict=True)]
+    return tuple({old: new for old, new in part.items() if old != new} for part in called)
+
+
+def _rename(records: _Records, called: tuple[Mapping[str, str], ...]) -> _Records:
+    captions, drawn = called
+
+    def name(run: str, names: Mapping[str, str]) -> str:
+        return names.get(plain_text(run), run)
+
+    return _Records(
+        [replace(run, run=name(run.run, captions)) for run in records.runs],
+        [
+            replace(one, baseline=name(one.baseline, captions), other=name(one.other, captions))
+            for one in records.comparisons
+        ],
+        [replace(run, run=name(run.run, drawn)) for run in records.pictures],
+        [
+            replace(one, baseline=name(one.baseline, drawn), other=name(one.other, drawn))
+            for one in records.picture_comparisons
+        ],
+    )
 
 
 def _cut(text: str) -> str:

@@ -61,7 +61,9 @@ class _Panel:
     bands: tuple[tuple[float, float, float], ...] = ()
 
 
-def share_plot(rows: Sequence[PromptRow], groups: Sequence[str], target: Sequence[float]) -> str:
+def share_plot(
+    rows: Sequence[PromptRow], groups: Sequence[str], target: Sequence[float], *, salt: str = "evenhand"
+) -> str:
     """The share of each group in each prompt's pictures, with intervals and the target.
 
     Rows are sorted by the share of the first group where there are two, else by the share of the group that is seen
@@ -71,6 +73,7 @@ def share_plot(rows: Sequence[PromptRow], groups: Sequence[str], target: Sequenc
         rows: One per prompt.
         groups: Declared groups.
         target: Wanted share of each.
+        salt: Part of the names inside the plot; another one for every plot of a page.
 
     Returns:
         An ``<svg>`` element to stand inside HTML.
@@ -87,7 +90,9 @@ def share_plot(rows: Sequence[PromptRow], groups: Sequence[str], target: Sequenc
     values = [_shown_share(row) for row in order] if two else []
     ends = (f"all {_group(groups[1])}", f"all {_group(groups[0])}") if two else None
     largest = 1.0 if two else _round_up([one.high for row in order for one in row.shares])
-    return draw_svg(lambda figure: _draw(figure, [row.title for row in order], panels, values, largest, ends))
+    return draw_svg(
+        lambda figure: _draw(figure, [row.title for row in order], panels, values, largest, ends), salt=salt
+    )
 
 
 def _share_panel(rows: Sequence[PromptRow], at: int, groups: Sequence[str], target: Sequence[float]) -> _Panel:
@@ -124,13 +129,14 @@ def _shown_share(row: PromptRow) -> str:
     return f"{show_number(share.value, 'share0')} [{low}–{high}] of {show_number(row.base, 'count')}"
 
 
-def gap_plot(pairs: Sequence[Pair], groups: Sequence[str], target: Sequence[float]) -> str:
+def gap_plot(pairs: Sequence[Pair], groups: Sequence[str], target: Sequence[float], *, salt: str = "evenhand") -> str:
     """Shares among answers beside shares among pictures, joined by a line, prompt by prompt.
 
     Args:
         pairs: Of prompts; those in which either names no group have no mark.
         groups: Declared groups; two share one panel.
         target: Wanted share of each.
+        salt: Part of the names inside the plot; another one for every plot of a page.
 
     Returns:
         An ``<svg>`` element to stand inside HTML.
@@ -158,7 +164,7 @@ def gap_plot(pairs: Sequence[Pair], groups: Sequence[str], target: Sequence[floa
     reach = [one.value for pair in order for one in (*pair.asked_shares, *pair.drawn_shares)]
     largest = 1.0 if two else _round_up(reach)
     titles = [pair.drawn.title for pair in order]
-    return draw_svg(lambda figure: _draw(figure, titles, panels, values, largest, ends))
+    return draw_svg(lambda figure: _draw(figure, titles, panels, values, largest, ends), salt=salt)
 
 
 def _short_titles(titles: Sequence[str]) -> list[str]:

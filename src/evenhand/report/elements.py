@@ -11,7 +11,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from evenhand.report.numbers import cut_text, full_precision, plain_text, show_number
+from evenhand.report.numbers import cut_text, full_precision, plain_text, plural_of, show_number
 
 __all__ = ["NAME_LENGTH", "SHOWN_CHARACTERS", "data_address", "number", "plot_version", "templates"]
 
@@ -34,7 +34,9 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=plain_text, cut=cut_text, name=lambda text: cut_text(text, NAME_LENGTH))
+    environment.filters.update(
+        plain=plain_text, cut=cut_text, plural=plural_of, name=lambda text: cut_text(text, NAME_LENGTH)
+    )
     return environment
 
 

@@ -12,7 +12,7 @@ A bound is *passed* where the whole interval lies at or below it, *failed* where
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import isfinite, isnan
 from typing import Literal
 
 from evenhand.errors import BadInputError
@@ -37,10 +37,10 @@ class Bound:
         attribute: Attribute or product, for example ``gender``.
         name: Of an estimate: ``RD``, ``TV``, ``RD_corrected``, ``MR_C`` ...; ``gap`` and the like are looked up among
             the answers where the pictures have no estimate of this name.
-        largest: A number; NaN is refused.
+        largest: A finite number; every run would pass at infinity.
 
     Raises:
-        BadInputError: ``largest`` is NaN.
+        BadInputError: ``largest`` is not finite.
     """
 
     attribute: str
@@ -48,8 +48,10 @@ class Bound:
     largest: float
 
     def __post_init__(self) -> None:
-        if isnan(self.largest):
-            raise BadInputError(f"bound of {self.attribute}:{self.name}: got nan; allowed: a number, for example 0.3.")
+        if not isfinite(self.largest):
+            raise BadInputError(
+                f"bound of {self.attribute}:{self.name}: got {self.largest}; allowed: a finite number, for example 0.3."
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ in a ``<data>`` element (``elements.py``), so that ``evenhand.report.check`` can
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from evenhand.errors import BadInputError
@@ -47,16 +48,25 @@ def write_report(
         The path of ``report.html``.
 
     Raises:
-        BadInputError: As ``render_report``.
+        BadInputError: As ``render_report``; or the folder cannot be written to.
     """
     page = render_report(runs, comparisons, title=title, pictures=pictures, picture_comparisons=picture_comparisons)
     values = report_as_dict(runs, comparisons, title=title, pictures=pictures, picture_comparisons=picture_comparisons)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    if pictures:
-        _replace(out / "model-card.md", model_card(runs, pictures))
-    _replace(out / "report.json", json.dumps(values, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
-    _replace(out / "report.html", page)
+    files = {
+        **({"model-card.md": model_card(runs, pictures)} if pictures else {}),
+        "report.json": json.dumps(values, ensure_ascii=False, allow_nan=False, indent=1) + "\n",
+        "report.html": page,
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            _replace(out / name, text)
+    except OSError as error:
+        raise BadInputError(
+            f"report: cannot write to {str(out)!r}: got {error.strerror or error}; allowed: a folder that can be "
+            "written to; give another one with --out."
+        ) from error
     return out / "report.html"
 
 
@@ -66,7 +76,8 @@ def _replace(path: Path, text: str) -> None:
         scratch.write_bytes(text.encode())
         os.replace(scratch, path)
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to tell
+            scratch.unlink()
 
 
 def render_report(

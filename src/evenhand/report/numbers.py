@@ -15,6 +15,7 @@ __all__ = [
     "estimate_form",
     "full_precision",
     "plain_text",
+    "plural_of",
     "show_number",
     "tabulate_mappings",
     "tabulate_settings",
@@ -50,6 +51,11 @@ def _visible(char: str) -> str:
 def cut_text(text: str, length: int) -> str:
     """``plain_text`` of the first ``length`` characters, with an ellipsis where something was cut."""
     return plain_text(text) if len(text) <= length else plain_text(text[: length - 1]) + "…"
+
+
+def plural_of(word: str, count: int) -> str:
+    """``picture``, ``pictures``; of ``answer or picture`` both: ``answers or pictures``."""
+    return word if count == 1 else " or ".join(f"{one}s" for one in word.split(" or "))
 
 
 def full_precision(value: float) -> str:

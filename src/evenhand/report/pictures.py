@@ -117,7 +117,7 @@ class _Run:
 def pictures_context(pictures: Sequence[ScoredPictures], comparisons: Sequence[PictureComparison]) -> dict[str, object]:
     """The names that ``pictures.html.j2`` reads; ``pictures`` holds at least one."""
     return {
-        "drawn": [_run(run) for run in pictures],
+        "drawn": [_run(run, place) for place, run in enumerate(pictures)],
         "drawn_pairs": comparisons,
         "drawn_attributes": list(dict.fromkeys(name for run in pictures for name in run.groups)),
         "drawn_levels": sorted({one.level for run in pictures for means in run.estimates.values() for one in means}),
@@ -178,10 +178,12 @@ def _check_run(run: ScoredPictures) -> None:
             )
 
 
-def _run(run: ScoredPictures) -> _Run:
+def _run(run: ScoredPictures, place: int) -> _Run:
     simple = simple_attributes(run)
     names = (*simple, *(name for name in run.groups if name not in simple))
-    attributes = tuple(_attribute(run, name, product=name not in simple) for name in names)
+    attributes = tuple(
+        _attribute(run, name, product=name not in simple, salt=f"shares {place} {at}") for at, name in enumerate(names)
+    )
     counts = Counter(sample.prompt_id for sample in run.samples)
     each = [counts[prompt.id] for prompt in run.prompts] or [0]
     return _Run(
@@ -191,14 +193,14 @@ def _run(run: ScoredPictures) -> _Run:
         sheets=contact_sheets(run, attributes[0].rows),
         colours=group_colours(run),
         names=tuple(dict.fromkeys(name for one in attributes for name in one.means)),
-        answers=tuple(_answers(run, name) for name in run.answers),
+        answers=tuple(_answers(run, name, salt=f"answers {place} {at}") for at, name in enumerate(run.answers)),
         classifiers={name: tabulate_mappings([settings]) for name, settings in run.classifiers.items()},
         settings=tabulate_mappings([run.settings]),
         methods=_methods(run),
     )
 
 
-def _attribute(run: ScoredPictures, name: str, *, product: bool) -> _Attribute:
+def _attribute(run: ScoredPictures, name: str, *, product: bool, salt: str) -> _Attribute:
     rows, groups, target = prompt_rows(run, name), run.groups[name], run.targets[name]
     return _Attribute(
         name=name,
@@ -209,11 +211,11 @@ def _attribute(run: ScoredPictures, name: str, *, product: bool) -> _Attribute:
         pattern=read_pattern(rows, groups, target),
         unknown=unknown_by_reason(rows),
         # matplotlib escapes all text it writes into SVG; the plot holds no other markup from outside.
-        plot=Markup(share_plot(rows, groups, target)) if any(row.shares for row in rows) else None,  # noqa: S704
+        plot=Markup(share_plot(rows, groups, target, salt=salt)) if any(row.shares for row in rows) else None,  # noqa: S704
     )
 
 
-def _answers(run: ScoredPictures, name: str) -> _Answers:
+def _answers(run: ScoredPictures, name: str, *, salt: str) -> _Answers:
     answers = run.answers[name]
     rows = answer_rows(answers)
     pairs = pair_answers(run, name)
@@ -226,7 +228,7 @@ def _answers(run: ScoredPictures, name: str) -> _Answers:
         pairs=pairs,
         unknown=unknown_by_reason(rows),
         named=Counter(label.group for label in answers.labels if label.group is not None),
-        plot=Markup(gap_plot(pairs, answers.groups, target)) if drawn else None,  # noqa: S704
+        plot=Markup(gap_plot(pairs, answers.groups, target, salt=salt)) if drawn else None,  # noqa: S704
     )
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evenhand.records import Comparison, Estimate, PictureComparison, Scored, ScoredPictures
-from evenhand.report.numbers import cut_text, estimate_form, show_number, tally_changes
+from evenhand.report.numbers import cut_text, estimate_form, plural_of, show_number, tally_changes
 
 __all__ = [
     "changes_table",
@@ -71,8 +71,7 @@ def _cell(estimate: Estimate | None) -> Text:
         return Text("–")
     form = estimate_form(estimate)
     low, high = (show_number(end, f"{form}-bare") for end in (estimate.low, estimate.high))
-    plural = "" if estimate.n == 1 else "s"
-    units = f"{show_number(estimate.n, 'count')} {cut_text(estimate.unit, _LENGTH)}{plural}"
+    units = f"{show_number(estimate.n, 'count')} {plural_of(cut_text(estimate.unit, _LENGTH), estimate.n)}"
     has_floor = math.isfinite(estimate.floor) and estimate.floor != 0 and form != "ratio"
     floor = f" · floor {show_number(estimate.floor, form)}" if has_floor else ""
     cell = Text(f"{show_number(estimate.value, form)} [{low}, {high}]")

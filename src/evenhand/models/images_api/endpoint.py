@@ -91,7 +91,7 @@ def open_endpoint(
     size: str | None = None,
     seed_field: bool | str = "auto",
     response_format: str = "auto",
-    extra: str | None = None,
+    extra: str | Mapping[str, object] | None = None,
 ) -> Endpoint:
     """An endpoint from what the user gave.
 
@@ -104,7 +104,7 @@ def open_endpoint(
         size: ``WIDTHxHEIGHT``, or a word of the server's.
         seed_field: As ``Endpoint``.
         response_format: As ``Endpoint``.
-        extra: A JSON object of more fields, for example ``{"quality": "low"}``.
+        extra: More fields, a mapping or a JSON object: ``{"quality": "low"}``.
 
     Raises:
         BadInputError: No model, two addresses, or a value out of range.
@@ -149,9 +149,9 @@ def _checked_url(given: str) -> str:
     return f"{parts.scheme}://{place}{path or '/v1'}"
 
 
-def _fields(extra: str | None) -> dict[str, object]:
+def _fields(extra: str | Mapping[str, object] | None) -> dict[str, object]:
     try:
-        given = {} if extra is None else json.loads(extra)
+        given = json.loads(extra) if isinstance(extra, str) else dict(extra or {})
     except (TypeError, ValueError) as error:
         raise BadInputError(
             f"extra: got no JSON ({error}); give an object, for example '{{\"steps\": 20}}'."

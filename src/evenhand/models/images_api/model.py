@@ -187,7 +187,7 @@ def load_images_api(
     size: str | None = None,
     seed_field: bool | str = "auto",
     response_format: str = "auto",
-    extra: str | None = None,
+    extra: str | Mapping[str, object] | None = None,
     price: float | None = None,
     requests_per_minute: float | None = None,
     concurrency: int = 4,

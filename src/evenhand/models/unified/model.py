@@ -361,8 +361,13 @@ def load_unified_model(
     temperature: float = 1.0,
     top_k: int | None = None,
     batch_size: int = 8,
+    picture_size: tuple[int, int] | None = None,
+    suffix: str | None = None,
+    negative_prompt: str | None = None,
 ) -> UnifiedModel:
     """A unified model from a folder or hub id, as ``UnifiedModel.from_pretrained``; what the registry loads.
+
+    ``picture_size`` (height, width), ``suffix`` and ``negative_prompt`` are for Emu3.
 
     Raises:
         BadInputError: No source is given, or a number is out of range.
@@ -370,6 +375,7 @@ def load_unified_model(
     """
     if not source:
         raise BadInputError("which model? Give a folder, or a hub id, of a Janus or Emu3.")
+    own = {"picture_size": picture_size, "suffix": suffix, "negative_prompt": negative_prompt}
     return UnifiedModel.from_pretrained(
         source,
         device=device,
@@ -379,6 +385,7 @@ def load_unified_model(
         temperature=temperature,
         top_k=top_k,
         batch_size=batch_size,
+        **{name: value for name, value in own.items() if value is not None},
     )
 
 

@@ -1,0 +1,43 @@
+"""The program as a script sees it. In: arguments, an extension's source. Out: a finished or a running process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+ENTRY_POINTS = "[evenhand.models]\n{name} = {name}_model:open_{name}\n"
+
+
+def run(*arguments: str, cwd: Path, paths: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
+    """A command, ended; ``paths`` hold more extensions than the example's."""
+    return subprocess.run(  # noqa: S603
+        _command(arguments), cwd=cwd, env=_environment(paths), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def start(*arguments: str, cwd: Path, paths: Sequence[Path] = (), stdout: int = subprocess.PIPE):
+    """A command that runs."""
+    return subprocess.Popen(  # noqa: S603
+        _command(arguments), cwd=cwd, env=_environment(paths), stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
+
+
+def install_model(folder: Path, name: str, source: str) -> Path:
+    """A package beside nothing else, with ``open_NAME`` behind the registry's name; returns what goes on the path."""
+    facts = folder / f"{name}-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(ENTRY_POINTS.format(name=name))
+    (folder / f"{name}_model.py").write_text(source)
+    return folder
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-c", "from evenhand.cli.main import main; main()", *arguments]
+
+
+def _environment(paths: Sequence[Path]) -> dict[str, str]:
+    known = [TESTS / "extension", TESTS.parent / "src", *paths]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, known)), "COLUMNS": "160"}
