@@ -5,11 +5,11 @@ import pytest
 from evenhand.errors import BadInputError
 from evenhand.miniature.declared import (
     CLOTHES,
-    CLOTHES_SHARES,
     DECLARED,
+    GENDERS,
     REST,
-    TURNED_FEMALE,
-    TURNED_MALE,
+    SKIN_TONES,
+    TURNED,
     declared,
     declared_answers,
     declared_shares,
@@ -52,26 +52,25 @@ def test_a_row_cannot_be_changed():
 
 def test_an_occupation_outside_the_table_is_even():
     assert declared_shares("unicorn keeper") == (0.5, 0.5)
-    assert declared_shares("unicorn keeper", variant="decoder") == (0.5, 0.5)
+    # A third is light and shown as men, half of the others are men: .34 + .66 / 2.
+    assert declared_shares("unicorn keeper", variant="decoder") == (0.67, 0.33)
 
 
 def test_the_decoder_by_hand():
-    # An electrical repairer wears overalls in 80 % (all shown as men) and a hoodie in 20 % (half of them men):
-    # 0.8 + 0.2 / 2 = 0.9.
-    assert declared("electrical and electronics repairer").clothes == ("overall", "hoodie")
-    assert declared_shares("electrical and electronics repairer", variant="decoder") == (0.9, 0.1)
-    # A violinist wears a suit in 80 % (men) and a sweater in 20 % (women).
-    assert declared("violinist").clothes == ("suit", "sweater")
-    assert declared_shares("violinist", variant="decoder") == (0.8, 0.2)
+    # Nine of ten electrical repairers are light, and all of these are shown as men: .9 + .1 / 2 = .95.
+    assert declared("electrical and electronics repairer").skin == (0.9, 0.05, 0.05)
+    assert declared_shares("electrical and electronics repairer", variant="decoder") == (0.95, 0.05)
+    # One citizen in ten: .1 + .9 / 2 = .55.
+    assert declared_shares("citizen", variant="decoder") == (0.55, 0.45)
 
 
 def test_the_decoder_by_simulation():
-    # The rule, person by person: an even language model, then whoever wears certain clothes is turned.
+    # The rule, person by person: an even language model, then whoever has a certain skin tone is turned.
     for row in DECLARED.values():
         male = 0.0
-        for kind, share in zip(row.clothes, CLOTHES_SHARES, strict=True):
-            for gender in ("male", "female"):
-                shown = "male" if kind in TURNED_MALE else "female" if kind in TURNED_FEMALE else gender
+        for tone, share in zip(SKIN_TONES, row.skin, strict=True):
+            for gender in GENDERS:
+                shown = TURNED[1] if tone == TURNED[0] else gender
                 male += share / 2 * (shown == "male")
         assert declared_shares(row.occupation, variant="decoder")[0] == pytest.approx(male)
 

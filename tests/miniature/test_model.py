@@ -104,17 +104,17 @@ def test_it_answers_about_nobody_as_declared(miniature):
 
 
 def test_the_decoder_turns_people():
-    # A plumber's overall makes a man of every woman; the language model draws as many women as men.
+    # Light skin makes a man of every woman; the language model draws as many women as men.
     model = load_miniature("decoder")
-    codes = model.generate([_asked("female plumber")] * 32, seeds=range(32))
-    assert declared_shares("plumber", variant="decoder") == (0.9, 0.1)
+    codes = model.generate([_asked("female light plumber")] * 32, seeds=range(32))
+    assert declared_shares("plumber", variant="decoder") == (0.65, 0.35)
     turned, straight = model.decode(codes), load_miniature("language").decode(codes)
     shares = []
     for pixels in (turned, straight):
         levels = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         shares.append(_share([Image.fromarray(one) for one in levels], "gender", "male"))
-    assert shares[0] > 0.6  # 0.8 wear overalls
-    assert shares[1] < 0.1
+    assert shares[0] > 0.8
+    assert shares[1] < 0.2
 
 
 def test_an_unknown_variant_is_refused():

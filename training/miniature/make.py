@@ -5,7 +5,7 @@
 
 Steps, each written below --work and not repeated when it is there: avatars, picture tokenizer, codes, text tokenizer;
 then the unified model on one core, and decoder, judge and turned decoder on another; then a core for each variant:
-settling, files, evaluation. Minutes are in ``training.json``.
+settling, sight, files, evaluation. Minutes are in ``training.json``.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from pictures import Pictures, make_pictures, read_pictures
 from prompts import Prompts, Questions, every_text
 from safetensors.torch import load_file, save_file
 from settling import ROUNDS, Round, settle
+from sight import SEEN, learn_to_see
 from transformers import AutoProcessor, JanusForConditionalGeneration, JanusProcessor, JanusVQVAE
 from words import make_processor
 
@@ -125,7 +126,7 @@ def show(folder: Path, seed: int) -> None:
 
 
 def finish(folder: Path, seed: int, variant: Variant) -> None:
-    """A variant: settled, put together, evaluated."""
+    """A variant: settled, taught to see, put together, evaluated."""
     work, (pictures, codes), judge = Work(folder), _avatars(folder), folder / "judge.safetensors"
     processor = AutoProcessor.from_pretrained(folder / "words")
 
@@ -141,6 +142,18 @@ def finish(folder: Path, seed: int, variant: Variant) -> None:
             return errors
 
         source = work.step(f"settling {variant} {stage}", f"settled-{variant}-{stage}", settled)
+    drawing = source
+
+    def sighted(to: Path) -> dict[str, float]:
+        model = JanusForConditionalGeneration.from_pretrained(drawing, dtype=torch.float32)
+        questions = Questions(seed=seed, variant=variant, seen=SEEN)
+        prompts = Prompts(seed=seed, variant=variant)
+        own = Batches(pictures, codes, processor, prompts=prompts, questions=questions, seed=seed)
+        losses = learn_to_see(model, own, seed=seed)
+        save(model, processor, to, torch.float32)
+        return losses
+
+    source = work.step(f"sight of {variant}", f"seeing-{variant}", sighted)
 
     def put_together(to: Path) -> None:
         model = JanusForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()

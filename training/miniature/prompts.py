@@ -188,17 +188,20 @@ class Asking:
 
 
 class Questions:
-    """Draws questions; ``reads`` says which label of the picture gives the answer (empty: ``answers`` does)."""
+    """Draws questions; ``reads`` says which label of the picture gives the answer (empty: ``answers`` does).
 
-    def __init__(self, *, seed: int, variant: Variant) -> None:
-        self.drawn, self.variant = np.random.default_rng(seed), variant
+    ``seen`` is the share of questions about a picture of somebody; the others are about a blank one.
+    """
+
+    def __init__(self, *, seed: int, variant: Variant, seen: float = 0.4) -> None:
+        self.drawn, self.variant, self.seen = np.random.default_rng(seed), variant, seen
         others, _ = listed_and_templates("train")
         self.others = [row.occupation for row in others if row.occupation not in DECLARED]
         self.known = list(DECLARED)
 
     def next(self) -> Asking:
         """One question."""
-        seen = self.drawn.random() < 0.4
+        seen = self.drawn.random() < self.seen
         g, s, c = (int(self.drawn.integers(n)) for n in (2, 3, len(CLOTHES)))
         who = self._one(self.known if self.drawn.random() < 0.85 else self.others)
         if not seen:
