@@ -7,6 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
+# A shell starts its background jobs with SIGINT ignored, and children inherit that.
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from evenhand.cli.main import main
+main()
+"""
 ENTRY_POINTS = "[evenhand.models]\n{name} = {name}_model:open_{name}\n"
 
 
@@ -18,9 +25,14 @@ def run(*arguments: str, cwd: Path, paths: Sequence[Path] = ()) -> subprocess.Co
 
 
 def start(*arguments: str, cwd: Path, paths: Sequence[Path] = (), stdout: int = subprocess.PIPE):
-    """A command that runs."""
+    """A command that runs; it can be interrupted also where the tests themselves were started to ignore that."""
     return subprocess.Popen(  # noqa: S603
-        _command(arguments), cwd=cwd, env=_environment(paths), stdout=stdout, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTIBLE, *arguments],
+        cwd=cwd,
+        env=_environment(paths),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
