@@ -32,7 +32,7 @@ SCORING = """
 import sys, time
 from evenhand.pipeline.picture_runs import score_run
 start = time.perf_counter()
-found = score_run(sys.argv[1], fresh=len(sys.argv) > 2)
+found = score_run(sys.argv[1], reading="anew" if len(sys.argv) > 2 else "kept")
 print(time.perf_counter() - start, len(found.samples), "torch" in sys.modules)
 """
 
