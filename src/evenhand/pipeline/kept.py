@@ -85,7 +85,8 @@ class KeptRows:
 
     def _decoded(self, content: bytes) -> dict[tuple[str, int], tuple[str, _Row]]:
         try:
-            table = pq.read_table(io.BytesIO(content))
+            # Without threads: those of a dataset's scan can outlive the program and abort it at its end.
+            table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
             if not table.schema.equals(self._schema):
                 raise CorruptLedgerError(f"its columns are {table.schema.names}, allowed: {self._schema.names}")
             lines = zip(*(column.to_pylist() for column in table.columns), strict=True)
