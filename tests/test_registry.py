@@ -22,7 +22,7 @@ def extension(monkeypatch):
 
 def test_what_ships():
     pictures = {"picture_classifiers", "face_stages", "encoders", "quality"}
-    assert set(KINDS) == {"models", "probes", "classifiers", "mitigations", *pictures}
+    assert set(KINDS) == {"models", "image_models", "probes", "classifiers", "mitigations", *pictures}
     assert "captioner" in names("models")
     assert "captioning" in names("probes")
     assert "words" in names("classifiers")
@@ -32,7 +32,7 @@ def test_what_ships():
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in KINDS[kind]])
 def test_every_name_that_ships_is_there(kind, name):
-    if kind in ("models", "mitigations", "picture_classifiers", "face_stages", "encoders", "quality"):
+    if kind in ("models", "image_models", "mitigations", "picture_classifiers", "face_stages", "encoders", "quality"):
         pytest.importorskip("torch", reason="the extra `hf` is not installed")
     assert callable(load(kind, name))
 
@@ -70,7 +70,9 @@ def test_without_the_package_the_name_is_unknown():
 
 @pytest.mark.parametrize("ask", [names, lambda kind: load(kind, "captioner")])
 def test_unknown_kind_lists_the_kinds(ask):
-    known = "classifiers, encoders, face_stages, mitigations, models, picture_classifiers, probes, quality"
+    known = (
+        "classifiers, encoders, face_stages, image_models, mitigations, models, picture_classifiers, probes, quality"
+    )
     with pytest.raises(UnknownNameError, match=f"no kind named 'model'; known: {known}"):
         ask("model")
 

@@ -18,11 +18,15 @@ KINDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "models": MappingProxyType(
             {
                 "captioner": "evenhand.models.captioner:load_captioner",
-                "diffusers": "evenhand.models.diffusion:load_diffusers_model",
                 "hf": "evenhand.models.transformers_model:load_transformers_model",
+            }
+        ),
+        "image_models": MappingProxyType(
+            {
+                "diffusers": "evenhand.models.diffusion:load_diffusers_model",
                 "images-api": "evenhand.models.images_api:load_images_api",
                 "miniature": "evenhand.miniature.named:open_miniature",
-                "unified": "evenhand.models.unified.model:load_unified_model",
+                "unified": "evenhand.models.unified.named:open_unified",
             }
         ),
         "probes": MappingProxyType(

@@ -14,7 +14,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from evenhand.cli.main import main
 main()
 """
-ENTRY_POINTS = "[evenhand.models]\n{name} = {name}_model:open_{name}\n"
+ENTRY_POINTS = "[evenhand.image_models]\n{name} = {name}_model:open_{name}\n"
 
 
 def run(*arguments: str, cwd: Path, paths: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:

@@ -151,6 +151,7 @@ def test_what_a_loader_raises_is_one_line_of_ours(monkeypatch, kind):
         raise kind(f"no device {device}.\nC++ stack")
 
     monkeypatch.setattr(opening, "load", lambda *_: broken)
+    monkeypatch.setattr(opening, "names", lambda *_: ("broken",))
     with pytest.raises(BadInputError) as refused:
         opening.open_image_model("broken", {"device": "banana"})
     assert str(refused.value) == "model broken: no device banana; check what is given; allowed --option: device."
@@ -162,6 +163,7 @@ def test_an_error_of_ours_passes_a_loader_unchanged(monkeypatch):
         raise ArtefactError("these weights are not finite")
 
     monkeypatch.setattr(opening, "load", lambda *_: broken)
+    monkeypatch.setattr(opening, "names", lambda *_: ("broken",))
     with pytest.raises(ArtefactError, match=r"^these weights are not finite$"):
         opening.open_image_model("broken")
 

@@ -100,7 +100,7 @@ def test_a_model_that_answers_in_another_order_is_refused(occupations, tmp_path)
 
 
 def test_what_is_no_model_is_refused(occupations, tmp_path):
-    with pytest.raises(UnknownNameError, match=r"known: .*unified"):
+    with pytest.raises(UnknownNameError, match=r"these draw: .*unified"):
         run("janus", occupations, tmp_path / "run")
     with pytest.raises(BadInputError, match="answers about pictures, it does not draw"):
         run("hf:folder", occupations, tmp_path / "run")

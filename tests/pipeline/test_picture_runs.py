@@ -146,6 +146,15 @@ def test_a_model_that_refuses_every_answer_has_a_rate_of_0_and_a_report(occupati
     write_report([], [], tmp_path / "report", title="x", pictures=[found])
 
 
+def test_a_gap_that_is_not_defined_is_said(occupations, tmp_path):
+    # Pictures of sewers only, answers about pilots only.
+    found = audited(occupations, tmp_path / "run", answers=20, options={"refuses": "pilot", "silent": "sewer"})
+    assert all(not one.name.startswith("gap") for one in found.answers["gender"].estimates)
+    assert any("no occupation has both pictures and answers" in one for one in found.caveats)
+    whole = audited(occupations, tmp_path / "whole", answers=20)
+    assert not any("no occupation has both" in one for one in whole.caveats)
+
+
 def test_answers_fit_the_attribute_by_the_names_of_its_groups(occupations, tmp_path):
     audited(occupations, tmp_path / "run", answers=10)
     turned = replace(GENDER, groups=GENDER.groups[::-1], target=(0.7, 0.3))
@@ -211,8 +220,10 @@ def test_what_cannot_be_opened_is_refused_before_anything_is_drawn(occupations, 
 
 def test_data_and_probes_that_do_not_fit_are_refused_before_a_model_is_opened(occupations, tmp_path):
     given = {"attributes": [GENDER], "out": tmp_path / "run"}
-    with pytest.raises(BadInputError, match=r"SaysPerson; needs name, revision, .* draw"):
+    with pytest.raises(BadInputError, match=r"'says-person' answers about pictures, .*here: .*diffusers, .*painter"):
         sample_pictures("says-person", data=occupations, **given)
+    with pytest.raises(BadInputError, match=r"got SaysPerson; needs name, revision, .* draw"):
+        sample_pictures("cannot-draw", data=occupations, **given)
     with pytest.raises(BadInputError, match="asks about pictures"):
         sample_pictures("unified:nowhere", probe="blank_image", data=occupations, **given)
     twice = tmp_path / "twice.txt"

@@ -66,7 +66,7 @@ def audit_command(
 
     asked = _one_model(named, model)
     options = ScoringOptions(classifier, faces, confusion, denominator, min_confidence, quality, prompts)
-    if not draws(asked, probe):
+    if not draws(asked):
         _refuse_what_draws(asked, probe, data, (*options.given(), *(("--option",) if option else ())))
         _audit_texts(asked, data, probe or "captioning", mitigate, out, attribute, seed, as_json=as_json)
         return
@@ -88,7 +88,7 @@ def _one_model(named: str | None, model: str | None) -> str:
 def _refuse_what_draws(model: str, probe: str | None, data: str | None, given: tuple[str, ...]) -> None:
     """Refuse what is for drawn pictures alone in an audit of texts, where it would be ignored."""
     does = f"model {model!r} is asked about pictures"
-    todo = "a registered model that draws needs --probe occupations"
+    todo = "a model that draws is registered under evenhand.image_models"
     if given:
         raise BadInputError(
             f"{', '.join(given)}: {does}, and this is for a model that draws; {todo}; else leave it out."
@@ -149,6 +149,7 @@ def _audit_pictures(
     *,
     as_json: bool,
 ) -> None:
+    from evenhand.models.protocol import PaidModel
     from evenhand.pipeline import audit_pictures
     from evenhand.pipeline.drawing import prompts_to_draw
     from evenhand.pipeline.opening import open_image_model
@@ -161,9 +162,10 @@ def _audit_pictures(
         opened = open_plan(plan)
         prompts = prompts_to_draw(probe, data, plan.read_by[0].attribute)
         drawing = open_image_model(model, model_options(option))
-        cost = getattr(drawing, "estimate_cost", None)
-        if cost is not None:
-            notes.print(_cost_in_words(cost, len(prompts) * samples, _missing(folder, samples)), soft_wrap=True)
+        if isinstance(drawing, PaidModel):
+            notes.print(
+                _cost_in_words(drawing.estimate_cost, len(prompts) * samples, _missing(folder, samples)), soft_wrap=True
+            )
         with progress_bar("pictures") as progress, progress_bar("answers ") as answering:
             scored = audit_pictures(
                 drawing,

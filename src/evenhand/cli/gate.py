@@ -3,6 +3,7 @@
 0 pass, 1 fail, 2 usage, 3 caveated, 4 undefined; judged on intervals, never on points.
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +96,7 @@ def _bound(text: str, attributes: tuple[str, ...]) -> "Bound":
         largest = float(number)
     except ValueError:
         largest = float("nan")
-    if not equals or not name or not attribute or largest != largest:  # noqa: PLR0124  (NaN)
+    if not equals or not name or not attribute or math.isnan(largest):
         raise BadInputError(
             f"--at-most: got {text!r}; write ATTRIBUTE:NAME=NUMBER, with an attribute of {', '.join(attributes)}."
         )

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["CodeModel", "Continuation", "Decoding", "ImageModel", "Intervention", "LogitsHook", "TextModel"]
+__all__ = [
+    "AnsweringModel",
+    "CodeModel",
+    "Continuation",
+    "Decoding",
+    "ImageModel",
+    "Intervention",
+    "LogitsHook",
+    "PaidModel",
+    "SeedCheckingModel",
+    "TextModel",
+]
 
 Continuation = Literal["draft", "emitted"]
 """What the model conditions on after a corrected token: the token it drafted, or the token that was emitted.
@@ -156,6 +167,47 @@ class ImageModel(Protocol):
 
     def draw(self, prompts: Sequence[Prompt], *, seeds: Sequence[int]) -> tuple[Sample, ...]:
         """One sample per prompt, same order: a PNG in ``image``, or ``error`` where a prompt failed."""
+        ...
+
+
+@runtime_checkable
+class PaidModel(Protocol):
+    """What an ``ImageModel`` that is paid for has besides."""
+
+    def estimate_cost(self, pictures: int) -> str:
+        """What so many pictures will cost, in words."""
+        ...
+
+
+@runtime_checkable
+class SeedCheckingModel(Protocol):
+    """What an ``ImageModel`` has that must be tried to know whether it honours seeds."""
+
+    def check_seed(self) -> object:
+        """Find out, which may cost pictures; ``replayable`` is known afterwards."""
+        ...
+
+
+@runtime_checkable
+class AnsweringModel(Protocol):
+    """What an ``ImageModel`` that answers about pictures has; a ``CodeModel`` answers so.
+
+    Attributes:
+        name: Shown in reports.
+        revision: As for ``ImageModel``.
+        batch_size: How many questions one call handles well.
+        settings: As for ``ImageModel``.
+    """
+
+    name: str
+    revision: str
+    batch_size: int
+    settings: Mapping[str, object]
+
+    def answer_about(
+        self, questions: Sequence[str], pictures: "Sequence[Image]", *, seeds: Sequence[int]
+    ) -> tuple[str, ...]:
+        """What the model says of each picture, at temperature 1."""
         ...
 
 

@@ -5,27 +5,24 @@ The probe ``blank_image`` asks for an attribute of an occupation about an empty 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import cast
 
 from evenhand.classify.answers import AnswerClassifier
 from evenhand.errors import BadInputError, EvenhandError
 from evenhand.ledger import Ledger
 from evenhand.metrics.tally import Tally, pool_prompts, tally
 from evenhand.metrics.understanding import answer_rate, understanding_bias
+from evenhand.models.protocol import AnsweringModel
 from evenhand.pictures import open_picture
 from evenhand.pipeline.filling import Progress, fill
 from evenhand.probes.blank_image import REFUSAL
 from evenhand.records import Attribute, Estimate, Label, Prompt, Sample, ScoredAnswers
 from evenhand.registry import load
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 __all__ = [
     "ANSWERS",
-    "Answering",
     "answers_folder",
     "answers_tally",
     "ask_about_nobody",
@@ -38,22 +35,6 @@ ANSWERS = "answers"
 
 _PROBE = "blank_image"
 _RESAMPLING_SEED = 0
-
-
-@runtime_checkable
-class Answering(Protocol):
-    """A model that answers about pictures; see ``CodeModel``."""
-
-    name: str
-    revision: str
-    batch_size: int
-    settings: Mapping[str, object]
-
-    def answer_about(
-        self, questions: Sequence[str], pictures: "Sequence[Image]", *, seeds: Sequence[int]
-    ) -> tuple[str, ...]:
-        """One text per question."""
-        ...
 
 
 def answers_folder(run: str | Path, attribute: str) -> Path:
@@ -71,7 +52,7 @@ def questions_about(data: str | Path, attribute: Attribute) -> Sequence[Prompt]:
 
 
 def ask_about_nobody(
-    model: Answering,
+    model: AnsweringModel,
     *,
     data: str | Path,
     out: str | Path,

@@ -18,7 +18,7 @@ from evenhand.metrics.changes import count_changes, word_changes
 from evenhand.metrics.misclassification import compare_misclassification, misclassification
 from evenhand.models.protocol import Intervention, TextModel
 from evenhand.pipeline.filling import Progress, fill
-from evenhand.pipeline.opening import DRAWING_MODELS
+from evenhand.pipeline.opening import draws
 from evenhand.records import Attribute, Comparison, Label, Prompt, Sample, Scored
 from evenhand.registry import load, names
 
@@ -181,10 +181,10 @@ def _model(model: str | TextModel) -> TextModel:
         if model.batch_size < 1:
             raise BadInputError(f"model {model.name!r}: batch_size is {model.batch_size}; give 1 or more.")
         return model
-    if model.partition(":")[0] in DRAWING_MODELS:
+    if draws(model):
         raise BadInputError(
             f"model {model!r} draws; an audit of texts needs one that answers about pictures, such as captioner or "
-            "hf:FOLDER. For pictures: --probe occupations, or evenhand.audit_pictures."
+            "hf:FOLDER. For pictures: evenhand audit on the command line, or evenhand.audit_pictures."
         )
     if model.startswith("hf:"):
         make = cast(Callable[[str | None], TextModel], load("models", "hf"))
@@ -196,7 +196,7 @@ def _model(model: str | TextModel) -> TextModel:
     if not isinstance(found, TextModel):
         raise BadInputError(
             f"model {model!r}: got {type(found).__name__}; an audit of texts needs name, revision, "
-            "batch_size and answer. A model that draws is audited with --probe occupations."
+            "batch_size and answer. A model that draws is registered under evenhand.image_models."
         )
     return found
 

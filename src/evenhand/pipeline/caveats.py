@@ -38,9 +38,10 @@ def picture_caveats(
         labels: Attribute, products included -> one per sample.
         tallies: Attribute -> what was counted.
         estimates: Attribute -> means over prompts.
-        answers: Attribute -> what was answered about nobody.
+        answers: Attribute -> what was answered about nobody, with the gap where it is defined.
     """
     found = [*_of_drawing(settings, prompts, samples)]
+    neutral = any(prompt.facts.get("asked", NEUTRAL) == NEUTRAL for prompt in prompts)
     for name, told in labels.items():
         if name in tallies:
             found += _of_attribute(name, told, tallies[name], estimates.get(name, ()))
@@ -48,6 +49,11 @@ def picture_caveats(
         named = sum(label.group is not None for label in one.labels)
         if not named:
             found.append(f"{name}: none of {len(one.labels)} answers about an empty picture names a group.")
+        elif neutral and not any(estimate.name == "gap" for estimate in one.estimates):
+            found.append(
+                f"{name}: no occupation has both pictures and answers that name a group; the gap between understanding "
+                "and generation is not known."
+            )
     return tuple(found)
 
 

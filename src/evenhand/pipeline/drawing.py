@@ -10,7 +10,7 @@ from typing import cast
 from evenhand.attributes import load_attribute
 from evenhand.errors import BadInputError
 from evenhand.ledger import Ledger
-from evenhand.models.protocol import ImageModel
+from evenhand.models.protocol import ImageModel, SeedCheckingModel
 from evenhand.pipeline.filling import Progress, fill
 from evenhand.pipeline.opening import open_image_model
 from evenhand.records import Attribute, Prompt, Sample
@@ -101,7 +101,6 @@ def _replayable(model: ImageModel, out: str | Path) -> bool:
     """What the run folder says; of a new one, whether the model honours seeds, tried out where it can be."""
     if (Path(out) / MANIFEST).is_file():
         return bool(Ledger.open(out).settings.get("replayable"))
-    check = getattr(model, "check_seed", None)
-    if callable(check):
-        check()
+    if isinstance(model, SeedCheckingModel):
+        model.check_seed()
     return model.replayable

@@ -9,11 +9,11 @@ from typing import Literal
 import pyarrow as pa
 from PIL import Image
 
+from evenhand.classify.pictures.protocol import Labeller
 from evenhand.errors import CorruptLedgerError, PictureError
 from evenhand.ledger import Ledger
 from evenhand.pictures import decode_picture, preview
 from evenhand.pipeline.kept import KeptRows
-from evenhand.pipeline.opening import Labeller
 from evenhand.records import Label, Sample
 
 __all__ = ["PREVIEW_SIDE", "Reading", "label_pictures"]

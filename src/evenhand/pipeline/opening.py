@@ -5,56 +5,43 @@ Nothing heavy is imported before a name is looked up.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, cast, runtime_checkable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import cast
 
 from evenhand.classify.pictures.labeller import PictureLabeller
-from evenhand.classify.pictures.protocol import FaceCutter, PictureClassifier
-from evenhand.errors import BadInputError, EvenhandError
+from evenhand.classify.pictures.protocol import FaceCutter, Labeller, PictureClassifier
+from evenhand.errors import BadInputError, EvenhandError, UnknownNameError
 from evenhand.models.protocol import ImageModel
 from evenhand.pipeline.plans import ReadBy
 from evenhand.pipeline.typed_options import typed_options
-from evenhand.records import Attribute, Label, Sample
-from evenhand.registry import load
+from evenhand.registry import load, names
 
-__all__ = ["DRAWING_MODELS", "DRAWING_PROBES", "Labeller", "draws", "open_image_model", "open_labeller"]
-
-DRAWING_MODELS = ("diffusers", "images-api", "miniature", "unified")
-"""Registered models that ship and draw."""
-
-DRAWING_PROBES = ("occupations", "occupations_augmented")
-"""Registered probes that ship and ask for pictures."""
-
-_TEXT_MODELS = ("captioner", "hf")
+__all__ = ["draws", "open_image_model", "open_labeller"]
 
 
-@runtime_checkable
-class Labeller(Protocol):
-    """Says what pictures show.
+def draws(model: str) -> bool:
+    """Whether a name is of a model that draws, or of one that answers about pictures.
 
-    Attributes:
-        attribute: Whose groups it tells apart.
-        settings: JSON values that say exactly how.
+    Raises:
+        UnknownNameError: It is neither, nor a path; the message names near misses of both kinds.
     """
-
-    attribute: Attribute
-    settings: Mapping[str, object]
-
-    def label(self, samples: Sequence[Sample]) -> tuple[Label, ...]:
-        """One label per sample, same order; the samples come with their pictures."""
-        ...
-
-
-def draws(model: str, probe: str | None = None) -> bool:
-    """Whether a name is of a model that draws: what ships is known, of others the probe decides."""
     name = model.partition(":")[0]
-    return name in DRAWING_MODELS or (name not in _TEXT_MODELS and probe in DRAWING_PROBES)
+    drawing, answering = names("image_models"), names("models")
+    if name in drawing or name in answering or Path(model).exists():
+        return name in drawing
+    near = get_close_matches(name, (*drawing, *answering), n=3, cutoff=0.5)
+    raise UnknownNameError(
+        f"no model named {name!r}; these draw: {', '.join(drawing)}; these answer about pictures: "
+        f"{', '.join(answering)}, or a captioner's folder." + (f" Did you mean {' or '.join(near)}?" if near else "")
+    )
 
 
 def open_image_model(model: str | ImageModel, options: Mapping[str, object] | None = None) -> ImageModel:
     """A model that draws.
 
     Args:
-        model: ``NAME`` or ``NAME:ARGUMENT`` of the registry's ``models``, or any object with the members of
+        model: ``NAME`` or ``NAME:ARGUMENT`` of the registry's ``image_models``, or any object with the members of
             ``ImageModel``.
         options: Keyword arguments of the name's loader, such as ``guidance`` or ``batch_size``; a text is read as the
             loader's annotation says.
@@ -67,12 +54,12 @@ def open_image_model(model: str | ImageModel, options: Mapping[str, object] | No
     """
     if isinstance(model, str):
         name, _, argument = model.partition(":")
-        loader = cast(Callable[..., object], load("models", name))
-        if name in _TEXT_MODELS:
+        if not draws(model):
             raise BadInputError(
                 f"model {model!r} answers about pictures, it does not draw; allowed here: "
-                f"{', '.join(DRAWING_MODELS)}, each with :FOLDER_OR_NAME, or an object with the members of ImageModel."
+                f"{', '.join(names('image_models'))}, or an object with the members of ImageModel."
             )
+        loader = cast(Callable[..., object], load("image_models", name))
         found = _loaded(name, loader, [argument] if argument else [], options or {})
     else:
         found = model

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evenhand.classify.pictures.protocol import Labeller
 from evenhand.errors import BadInputError
 from evenhand.ledger import Ledger
 from evenhand.metrics.disparity_change import compare_disparity
 from evenhand.models.picture_quality.protocol import QualityMetric
-from evenhand.models.protocol import ImageModel
+from evenhand.models.protocol import AnsweringModel, ImageModel
 from evenhand.pipeline.answers import (
-    Answering,
     answers_folder,
     ask_about_nobody,
     questions_about,
@@ -25,7 +25,7 @@ from evenhand.pipeline.answers import (
 from evenhand.pipeline.drawing import draw, prompts_to_draw
 from evenhand.pipeline.filling import Progress
 from evenhand.pipeline.labels import Reading
-from evenhand.pipeline.opening import DRAWING_PROBES, Labeller, open_image_model, open_labeller
+from evenhand.pipeline.opening import open_image_model, open_labeller
 from evenhand.pipeline.pictures import RESAMPLING_SEED, score_pictures, tally_run
 from evenhand.pipeline.plans import ScoringPlan, read_plan, write_plan
 from evenhand.pipeline.quality import measure_quality, open_quality
@@ -174,9 +174,9 @@ def sample_pictures(
     """
     if answers < 0:
         raise BadInputError(f"answers: got {answers}; allowed: 0 or more to each question.")
-    prompts_to_draw(probe, data, attributes[0])  # data that cannot be used is refused before a model is opened
+    asked = prompts_to_draw(probe, data, attributes[0])  # what cannot be used is refused before a model is opened
     drawing = open_image_model(model, options)
-    asks = bool(answers) and isinstance(drawing, Answering) and probe in DRAWING_PROBES
+    asks = bool(answers) and isinstance(drawing, AnsweringModel) and all("occupation" in one.facts for one in asked)
     if asks:
         for attribute in attributes:
             questions_about(data, attribute)
@@ -190,7 +190,7 @@ def sample_pictures(
         seed=seed,
         progress=progress,
     )
-    if asks and isinstance(drawing, Answering):
+    if asks and isinstance(drawing, AnsweringModel):
         for attribute in attributes:
             ask_about_nobody(
                 drawing,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from evenhand.classify.pictures.protocol import Labeller
 from evenhand.errors import BadInputError, TooFewSamplesError
 from evenhand.ledger import Ledger
 from evenhand.metrics.correction import ConfusionMatrix, correct_disparity
@@ -17,7 +18,6 @@ from evenhand.metrics.understanding import understanding_gap
 from evenhand.pipeline.answers import answers_tally
 from evenhand.pipeline.caveats import picture_caveats
 from evenhand.pipeline.labels import Reading, label_pictures
-from evenhand.pipeline.opening import Labeller
 from evenhand.probes.occupations import NEUTRAL
 from evenhand.records import Estimate, Label, Prompt, Sample, ScoredAnswers, ScoredPictures
 
@@ -88,6 +88,10 @@ def score_pictures(
         per_prompt[name] = {one.prompt_id: (*one.shares, *one.estimates) for one in found.prompts}
         if confusions and name in confusions:
             estimates[name] += _corrected(counted, confusions[name], per_prompt[name], level)
+    answered = {
+        name: _with_gap(one, tallies.get(name), prompts, asked=asked, level=level)
+        for name, one in (answers or {}).items()
+    }
     return ScoredPictures(
         run=Path(run).resolve().name,
         settings=ledger.settings,
@@ -102,10 +106,7 @@ def score_pictures(
         estimates=estimates,
         per_prompt=per_prompt,
         quality=tuple(quality),
-        answers={
-            name: _with_gap(one, tallies.get(name), prompts, asked=asked, level=level)
-            for name, one in (answers or {}).items()
-        },
+        answers=answered,
         caveats=(
             *picture_caveats(
                 ledger.settings,
@@ -114,7 +115,7 @@ def score_pictures(
                 labels=labels,
                 tallies=tallies,
                 estimates=estimates,
-                answers=answers or {},
+                answers=answered,
             ),
             *more_caveats,
         ),

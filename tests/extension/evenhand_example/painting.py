@@ -17,9 +17,9 @@ class Painter:
 
     name, revision, batch_size, replayable = "painter", "1", 7, True
 
-    def __init__(self, shares: dict[str, float], *, refuses: str = "") -> None:
-        self.shares, self.refuses = shares, refuses
-        self.settings: dict[str, object] = {"shares": shares, "refuses": refuses}
+    def __init__(self, shares: dict[str, float], *, refuses: str = "", silent: str = "") -> None:
+        self.shares, self.refuses, self.silent = shares, refuses, silent
+        self.settings: dict[str, object] = {"shares": shares, "refuses": refuses, "silent": silent}
 
     def draw(self, prompts, *, seeds):
         return tuple(self._one(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True))
@@ -30,9 +30,15 @@ class Painter:
             return ("Unknown.",) * len(questions)
         said = []
         for question, seed in zip(questions, seeds, strict=True):
-            share = next(value for name, value in self.shares.items() if name in question)
+            name, share = next(pair for pair in self.shares.items() if pair[0] in question)
             draw = random.Random(seed)  # noqa: S311
-            said.append("Unknown." if draw.random() < 0.25 else "male" if draw.random() < share / 2 else "Female")
+            said.append(
+                "Unknown."
+                if draw.random() < 0.25 or name == self.silent
+                else "male"
+                if draw.random() < share / 2
+                else "Female"
+            )
         return tuple(said)
 
     def _one(self, prompt, seed):
@@ -64,10 +70,10 @@ class ColourReader:
         )
 
 
-def painter(argument: str | None = None, *, refuses: str = "") -> Painter:
-    """``painter:sewer=0.2,pilot=0.9``."""
+def painter(argument: str | None = None, *, refuses: str = "", silent: str = "") -> Painter:
+    """``painter:sewer=0.2,pilot=0.9``; of one occupation it may refuse pictures, of one say nothing."""
     pairs = (pair.split("=") for pair in (argument or "sewer=0.2,pilot=0.9").split(","))
-    return Painter({name: float(share) for name, share in pairs}, refuses=refuses)
+    return Painter({name: float(share) for name, share in pairs}, refuses=refuses, silent=silent)
 
 
 def colours(argument: str | None, attribute) -> ColourReader:

@@ -11,7 +11,8 @@ from tiny_unified import CODES, LONG, SEEDS, SEVEN, SHORT, made, own_options, pi
 
 from evenhand.errors import ArtefactError, BadInputError, PictureError
 from evenhand.models.unified.load import family_of
-from evenhand.models.unified.model import UnifiedModel, load_unified_model
+from evenhand.models.unified.model import UnifiedModel
+from evenhand.models.unified.named import open_unified
 from evenhand.records import Prompt
 
 
@@ -174,7 +175,7 @@ def test_what_is_not_a_unified_model_is_refused(tmp_path, folders):
     with pytest.raises(ArtefactError, match="got a JanusModel; allowed: JanusForConditionalGeneration"):
         family_of(model.model, processor)
     with pytest.raises(BadInputError, match="which model"):
-        load_unified_model()
+        open_unified()
     with pytest.raises(BadInputError, match="Janus has one picture size"):
         UnifiedModel.from_pretrained(str(folders["janus"]), picture_size=(8, 8))
     with pytest.raises(BadInputError, match="got 'size'; allowed, for Emu3: picture_size"):

@@ -1,7 +1,7 @@
 """What a classifier of pictures is, and what may stand in front of it. In: pictures. Out: a share per group; a face.
 
 No base class: any object with these members qualifies. A classifier says how a person in a picture is *perceived*; it
-knows no attribute and counts nothing, that is ``labeller.py``'s.
+knows no attribute and counts nothing, that is a labeller's: ``labeller.py`` over any classifier, ``people.py``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,9 @@ from typing import Protocol, runtime_checkable
 
 from PIL.Image import Image
 
-__all__ = ["CutFace", "FaceCutter", "PictureClassifier", "Reading"]
+from evenhand.records import Attribute, Label, Sample
+
+__all__ = ["CutFace", "FaceCutter", "Labeller", "PictureClassifier", "Reading"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +77,21 @@ class FaceCutter(Protocol):
 
     def cut(self, picture: Image) -> CutFace:
         """The face of an RGB picture."""
+        ...
+
+
+@runtime_checkable
+class Labeller(Protocol):
+    """Says what pictures show.
+
+    Attributes:
+        attribute: Whose groups it tells apart.
+        settings: JSON values that say exactly how.
+    """
+
+    attribute: Attribute
+    settings: Mapping[str, object]
+
+    def label(self, samples: Sequence[Sample]) -> tuple[Label, ...]:
+        """One label per sample, same order; the samples come with their pictures."""
         ...

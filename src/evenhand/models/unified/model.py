@@ -30,7 +30,7 @@ from evenhand.records import Prompt, Sample
 if TYPE_CHECKING:
     import transformers
 
-__all__ = ["UnifiedModel", "load_unified_model"]
+__all__ = ["UnifiedModel"]
 
 
 class UnifiedModel:
@@ -349,44 +349,6 @@ class UnifiedModel:
             self._prefixes(texts),
             checked_codes(codes, self.code_shape, self.codebook_size).to(self.model.device),
         )
-
-
-def load_unified_model(
-    source: str | None = None,
-    *,
-    device: str = "cpu",
-    dtype: str = "auto",
-    revision: str | None = None,
-    guidance: float | None = None,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    batch_size: int = 8,
-    picture_size: tuple[int, int] | None = None,
-    suffix: str | None = None,
-    negative_prompt: str | None = None,
-) -> UnifiedModel:
-    """A unified model from a folder or hub id, as ``UnifiedModel.from_pretrained``; what the registry loads.
-
-    ``picture_size`` (height, width), ``suffix`` and ``negative_prompt`` are for Emu3.
-
-    Raises:
-        BadInputError: No source is given, or a number is out of range.
-        ArtefactError: As there.
-    """
-    if not source:
-        raise BadInputError("which model? Give a folder, or a hub id, of a Janus or Emu3.")
-    own = {"picture_size": picture_size, "suffix": suffix, "negative_prompt": negative_prompt}
-    return UnifiedModel.from_pretrained(
-        source,
-        device=device,
-        dtype=dtype,
-        revision=revision,
-        guidance=guidance,
-        temperature=temperature,
-        top_k=top_k,
-        batch_size=batch_size,
-        **{name: value for name, value in own.items() if value is not None},
-    )
 
 
 _NOT_FINITE = "the logits are not finite (NaN or infinity); load the weights in float32 or bfloat16."
