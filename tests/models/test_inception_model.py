@@ -16,7 +16,6 @@ from evenhand.metrics.picture_quality import quality_estimates
 from evenhand.models.picture_quality.inception import InceptionScore, load_inception
 from evenhand.models.picture_quality.protocol import QualityMetric
 
-
 SIDE = 28
 
 
