@@ -101,8 +101,8 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def __init__(self, keys: Tensor, values: Tensor, rows: int, width: int, room: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._all_keys = keys.new_zeros(rows, keys.shape[1], width + room, keys.shape[3])
-        self._all_values = values.new_zeros(rows, values.shape[1], width + room, values.shape[3])
+        self._all_keys = keys.new_empty(rows, keys.shape[1], width + room, keys.shape[3])
+        self._all_values = values.new_empty(rows, values.shape[1], width + room, values.shape[3])
         self.keys, self.values = self._all_keys, self._all_values
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
         self._width = self._length = width
@@ -110,9 +110,10 @@ class _RowLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def fill(self, rows: Sequence[int], keys: Tensor, values: Tensor) -> None:
         """Copy one prefix, (1, heads, tokens, dimension), to the end of the prefix columns of its rows."""
         place = torch.tensor(list(rows), device=keys.device)
-        columns = slice(self._width - keys.shape[2], self._width)
-        self._all_keys[place, :, columns] = keys
-        self._all_values[place, :, columns] = values
+        before = self._width - keys.shape[2]
+        for all_rows, own in ((self._all_keys, keys), (self._all_values, values)):
+            all_rows[place, :, :before] = 0  # masked, but a NaN there would pass a mask
+            all_rows[place, :, before : self._width] = own
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing: the tensors are there from the start."""
