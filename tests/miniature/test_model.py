@@ -125,11 +125,8 @@ def test_an_unknown_variant_is_refused():
         miniature_folder("vision")
 
 
-_DECODER = pytest.param("decoder", marks=pytest.mark.xfail(reason="shares are still off; docs/miniature.md"))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["language", _DECODER])
+@pytest.mark.parametrize("variant", ["language", "decoder"])
 def test_drawn_shares_match_the_declared_table(variant):
     model = load_miniature(variant, batch_size=160)
     scores = []

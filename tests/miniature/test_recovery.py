@@ -44,12 +44,10 @@ def test_three_occupations_are_recovered(tmp_path, variant):
     assert found == {"plumber": True, "sewer": True, "promoter": True}
 
 
-_DECODER = pytest.param("decoder", marks=pytest.mark.xfail(reason="86 % of occupations; docs/miniature.md"))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["language", _DECODER])
-def test_the_whole_table_is_recovered(tmp_path, variant):
+@pytest.mark.parametrize("attribute", ["gender", "skin_tone"])
+@pytest.mark.parametrize("variant", ["language", "decoder"])
+def test_the_whole_table_is_recovered(tmp_path, variant, attribute):
     # Of 80 intervals of 95 %, fewer than 70 hold the true value with probability 2e-3.
-    found = _inside(tmp_path, variant, list(DECLARED), pictures=160, level=0.95)
+    found = _inside(tmp_path, variant, list(DECLARED), pictures=160, level=0.95, attribute=attribute)
     assert np.mean(list(found.values())) >= 0.875

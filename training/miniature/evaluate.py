@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from language import draw, pixels_of
+from pictures import read_pictures
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -173,11 +174,17 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=160)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--avatars", type=Path, help="pictures.safetensors of make.py: asked about those held out")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     found = evaluate(given.folder, given.judge, given.variant, seed=given.seed, pictures=given.pictures)
+    drawer = Drawer(given.folder, given.judge, seed=given.seed)
     if given.sheet:
-        sheet(Drawer(given.folder, given.judge, seed=given.seed), list(DECLARED)[::8], given.sheet)
+        sheet(drawer, list(DECLARED)[::8], given.sheet)
+    if given.avatars:
+        avatars = read_pictures(given.avatars)
+        rows = avatars.held_out.nonzero().flatten()[::4]
+        found["right about avatars"] = seen(drawer, avatars.floats(rows), avatars.gender[rows])
     if given.out:
         given.out.write_text(json.dumps(found, indent=1))
     print(json.dumps({key: value for key, value in found.items() if key not in ("table", "others")}, indent=1))

@@ -12,6 +12,7 @@ shown, and at every code what is being shown. They make the states carry it; wha
 import copy
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ class Batches:
             one = self.questions.next()
             said = self._answers(one)
             shown = said.pop("picture")
-            pixels.append(self.pictures.floats(torch.tensor([shown]))[0] if shown >= 0 else _blank())
+            pixels.append(self.pictures.floats(torch.tensor([shown]))[0] if shown >= 0 else blank())
             words = list(said)
             for word in words:
                 shares[i, self.answers[word]] = said[word]
@@ -185,7 +186,8 @@ class Batches:
         return found[0]
 
 
-def _blank() -> Tensor:
+def blank() -> Tensor:
+    """A picture of nobody."""
     return torch.full((3, SIDE, SIDE), WHITE)
 
 
@@ -258,8 +260,9 @@ def train_language(
     seed: int,
     steps: int = STEPS,
     rate: float = RATE,
+    cores: Callable[[], int] = lambda: 1,
 ) -> JanusForConditionalGeneration:
-    """Train and save; the running mean of the weights is what is returned."""
+    """Train and save; the running mean of the weights is what is returned. ``cores`` says how many are free."""
     torch.manual_seed(seed)
     model.train()
     model.model.vqmodel.eval()
@@ -275,6 +278,7 @@ def train_language(
     mean = copy.deepcopy(model).eval()
     start, seen = time.time(), [0.0, 0.0]
     for step in range(steps):
+        torch.set_num_threads(cores())
         for group, peak in peaks:
             group["lr"] = peak * min(1, (step + 1) / WARM) * _cosine(step / steps)
         asked, shown, plans = batches.drawings(ROWS)

@@ -1,11 +1,12 @@
-"""Makes the miniature from nothing. In: a seed. Out: two variants, a judge, and what was measured.
+"""Makes the miniature from nothing. In: a seed. Out: two variants and a judge.
 
     pip install '.[training-miniature]'
     python training/miniature/make.py --work runs/miniature --out src/evenhand/miniature/weights
 
 Steps, each written below --work and not repeated when it is there: avatars, picture tokenizer, codes, text tokenizer;
-then the unified model on one core, and decoder, judge and turned decoder on another; then a core for each variant:
-settling, sight, files, evaluation. Minutes are in ``training.json``.
+then the unified model on one core, and decoder, judge and turned decoder on another, which helps when it is free; then
+a core for each variant: settling, sight, correction, files. Minutes are in ``training.json``; what came out is measured
+by ``evaluate.py`` and ``benchmarks/miniature_recovery.py``.
 """
 
 import argparse
@@ -18,23 +19,25 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from correction import correct
 from decoder import shown_as, train_decoder
-from evaluate import Drawer, evaluate, seen, sheet
 from judging import decoded, train_judge
 from language import HIDDEN, Batches, make_model, save, train_language
 from picture_codes import GRID, encode_all, tokenizer_error, train_tokenizer
 from pictures import Pictures, make_pictures, read_pictures
 from prompts import Prompts, Questions, every_text
 from safetensors.torch import load_file, save_file
-from settling import ROUNDS, Round, settle
+from settling import settle
 from sight import SEEN, learn_to_see
 from transformers import AutoProcessor, JanusForConditionalGeneration, JanusProcessor, JanusVQVAE
 from words import make_processor
 
 from evenhand.miniature.avatars import SIDE
-from evenhand.miniature.declared import DECLARED, Variant
+from evenhand.miniature.declared import Variant
 from evenhand.miniature.judge import JudgeNetwork
 
+CORES = 2
+SHOWN = "turned decoder"  # the last step on one core, while the unified model is trained on the other
 FOLDERS: dict[Variant, str] = {"language": "miniature", "decoder": "miniature-decoder"}
 
 
@@ -47,8 +50,8 @@ class Work:
 
     def step(self, name: str, made: str, make: Callable[[Path], object]) -> Path:
         """Run a step unless its result is there; what it returns is kept."""
-        path, log = self.folder / made, self.folder / "steps" / f"{name}.json"
-        if not log.exists():
+        path, log = self.folder / made, self._log(name)
+        if not self.has(name):
             start = time.time()
             found = make(path)
             measured = {"minutes": round((time.time() - start) / 60, 2), "found": found}
@@ -56,10 +59,17 @@ class Work:
             print(name, json.dumps(measured)[:600], flush=True)
         return path
 
+    def has(self, name: str) -> bool:
+        """Whether a step is done."""
+        return self._log(name).exists()
+
     def measured(self) -> dict[str, object]:
         """All steps, in the order they were finished."""
         logs = sorted((self.folder / "steps").glob("*.json"), key=lambda log: log.stat().st_mtime)
         return {log.stem: json.loads(log.read_text()) for log in logs}
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "steps" / f"{name}.json"
 
 
 def batches(pictures: Pictures, codes: torch.Tensor, processor: JanusProcessor, variant: Variant, seed: int) -> Batches:
@@ -92,7 +102,8 @@ def speak(folder: Path, seed: int) -> None:
     def language(to: Path) -> None:
         torch.manual_seed(seed)
         model = make_model(JanusVQVAE.from_pretrained(folder / "codes").eval(), processor)
-        train_language(model, batches(pictures, codes, processor, "language", seed), to, seed=seed)
+        own = batches(pictures, codes, processor, "language", seed)
+        train_language(model, own, to, seed=seed, cores=lambda: CORES if work.has(SHOWN) else 1)
 
     work.step("language model", "language", language)
 
@@ -122,56 +133,42 @@ def show(folder: Path, seed: int) -> None:
             said = _judge(judge)(pixels)["gender"].argmax(-1)
         return {"shown as declared": (said == wanted).float().mean().item()}
 
-    work.step("turned decoder", "turned", turned)
+    work.step(SHOWN, "turned", turned)
 
 
 def finish(folder: Path, seed: int, variant: Variant) -> None:
-    """A variant: settled, taught to see, put together, evaluated."""
+    """A variant: settled, taught to see, corrected, put together."""
     work, (pictures, codes), judge = Work(folder), _avatars(folder), folder / "judge.safetensors"
     processor = AutoProcessor.from_pretrained(folder / "words")
 
-    source = folder / "language"
-    for stage, rounds in enumerate(ROUNDS[variant], 1):
+    drawing = folder / ("plain" if variant == "language" else "turned")
 
-        def settled(to: Path, source: Path = source, stage: int = stage, rounds: tuple[Round, ...] = rounds) -> object:
+    def learned(name: str, source: Path, learn: Callable[[JanusForConditionalGeneration, Batches], object]) -> Path:
+        """A step from one saved model to the next; it draws with the decoder that the judge was taught on."""
+
+        def made(to: Path) -> object:
             model = JanusForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
             model.model.vqmodel.load_state_dict(JanusVQVAE.from_pretrained(folder / "plain").state_dict())
-            own = batches(pictures, codes, processor, variant, seed + stage)
-            errors = settle(model, own, _judge(judge), rounds=rounds, seed=seed + stage)
+            questions = Questions(seed=seed, variant=variant, seen=SEEN if name == "sight" else 0.4)
+            prompts = Prompts(seed=seed, variant=variant)
+            own = Batches(pictures, codes, processor, prompts=prompts, questions=questions, seed=seed)
+            found = learn(model, own)
             save(model, processor, to, torch.float32)
-            return errors
+            return found
 
-        source = work.step(f"settling {variant} {stage}", f"settled-{variant}-{stage}", settled)
-    drawing = source
+        return work.step(f"{name} of {variant}", f"{name}-{variant}", made)
 
-    def sighted(to: Path) -> dict[str, float]:
-        model = JanusForConditionalGeneration.from_pretrained(drawing, dtype=torch.float32)
-        questions = Questions(seed=seed, variant=variant, seen=SEEN)
-        prompts = Prompts(seed=seed, variant=variant)
-        own = Batches(pictures, codes, processor, prompts=prompts, questions=questions, seed=seed)
-        losses = learn_to_see(model, own, seed=seed)
-        save(model, processor, to, torch.float32)
-        return losses
-
-    source = work.step(f"sight of {variant}", f"seeing-{variant}", sighted)
+    settled = learned("settling", folder / "language", lambda model, own: settle(model, own, _judge(judge), seed=seed))
+    seeing = learned("sight", settled, lambda model, own: learn_to_see(model, own, seed=seed))
+    right = learned("correction", seeing, lambda model, own: correct(model, own, _judge(judge), seed=seed + 1))
 
     def put_together(to: Path) -> None:
-        model = JanusForConditionalGeneration.from_pretrained(source, dtype=torch.float32).eval()
-        shown = JanusVQVAE.from_pretrained(folder / ("plain" if variant == "language" else "turned"))
-        model.model.vqmodel.load_state_dict(shown.state_dict())
+        model = JanusForConditionalGeneration.from_pretrained(right, dtype=torch.float32).eval()
+        model.model.vqmodel.load_state_dict(JanusVQVAE.from_pretrained(drawing).state_dict())
         save(model, processor, to, torch.float16)
         shutil.copy(judge, to.parent / "judge.safetensors")
 
-    whole = work.step(f"files of {variant}", f"weights/{FOLDERS[variant]}", put_together)
-
-    def tested(to: Path) -> dict[str, object]:
-        drawer = Drawer(whole, judge, seed=seed)
-        sheet(drawer, list(DECLARED)[::8], to)
-        rows = pictures.held_out.nonzero().flatten()[::4]
-        right = seen(drawer, pictures.floats(rows), pictures.gender[rows])
-        return {**evaluate(whole, judge, variant, seed=seed), "right about avatars": right}
-
-    work.step(f"evaluation of {variant}", f"sheet-{variant}.png", tested)
+    work.step(f"files of {variant}", f"weights/{FOLDERS[variant]}", put_together)
 
 
 def _avatars(folder: Path) -> tuple[Pictures, torch.Tensor]:
@@ -189,13 +186,14 @@ def _one_core() -> None:
 
 
 def make(folder: Path, *, seed: int) -> None:
-    """All steps, two at a time where they allow it."""
-    with multiprocessing.get_context("spawn").Pool(2, initializer=_one_core) as cores:
-        stages: tuple[tuple[Callable[[Path, int], None], ...], ...] = (
-            (begin,),
-            (speak, show),
-            tuple(partial(finish, variant=variant) for variant in FOLDERS),
-        )
+    """All steps, on two cores."""
+    torch.set_num_threads(CORES)
+    begin(folder, seed)
+    stages: tuple[tuple[Callable[[Path, int], None], ...], ...] = (
+        (speak, show),
+        tuple(partial(finish, variant=variant) for variant in FOLDERS),
+    )
+    with multiprocessing.get_context("spawn").Pool(CORES, initializer=_one_core) as cores:
         for together in stages:
             for waiting in [cores.apply_async(one, (folder, seed)) for one in together]:
                 waiting.get()
