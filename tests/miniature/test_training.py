@@ -256,12 +256,12 @@ def correction(script, small, monkeypatch):
 
 @torch.no_grad()
 def _exact(correction, ids):
-    """The shares of male, female, light, medium and dark in a first code."""
+    """P(male), P(light) and P(medium) of a first code."""
     model = correction.model
     state = model.model.language_model(inputs_embeds=model.get_input_embeddings()(torch.tensor([ids])))
     chances = model.model.generation_head(state.last_hidden_state[0, -1]).double().softmax(-1)
     tone = torch.arange(512) % 3
-    return torch.stack([chances[:200].sum(), chances[200:].sum(), *(chances[tone == one].sum() for one in range(3))])
+    return torch.stack([chances[:200].sum(), chances[tone == 0].sum(), chances[tone == 1].sum()])
 
 
 def test_derivatives_of_shares_are_those_of_a_finite_difference(script, correction):
@@ -290,9 +290,10 @@ def test_a_correction_takes_small_errors_away(script, correction, monkeypatch):
     # Answers and other prompts are left out.
     faces = [correction.batches.ids(script("prompts").FACE.format(who=who), False) for who in list(DECLARED)[::6]]
     before = torch.stack([_exact(correction, ids) for ids in faces])
-    sign = torch.randint(2, (len(faces), 2), generator=torch.Generator().manual_seed(1)) * 2 - 1
-    move = 0.04 * torch.stack([sign[:, 0], -sign[:, 0], sign[:, 1], -sign[:, 1], 0 * sign[:, 1]], 1)
-    plans = torch.cat([before + move, torch.full((len(faces), 8), 0.125, dtype=torch.double)], 1)
+    move = 0.04 * (torch.randint(2, before.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1)
+    plans = torch.zeros(len(faces), 13, dtype=torch.double)
+    plans[:, 0], plans[:, 2:4] = (before + move)[:, 0], (before + move)[:, 1:]
+    plans[:, 1], plans[:, 4] = 1 - plans[:, 0], 1 - plans[:, 2:4].sum(-1)
     monkeypatch.setattr(correction.shares.neutral, "drawings", lambda prompts: (faces, None, plans))
     monkeypatch.setattr(correction, "_answers", list)
     monkeypatch.setattr(correction, "_staying", lambda source, prompts: [])

@@ -5,11 +5,10 @@ is known: codes are drawn one after the other, so the derivative of a group's sh
 
     sum over places, codes c of d p(c | before) * P(group | before, c),
 
-with P from the reader. All prompts together give one linear system, every share's error over the root of the share, so
-that squares add up to chi-square; the smallest change of embeddings that solves it is made (Gauss-Newton, damped).
-Answers about a blank picture are in it, exactly. So is what is to stay: groups that are asked for, and occupations that
-are not in the table. Only tokens move that occur in declared occupations and nowhere else, so nothing that is asked
-about a picture changes.
+with P from the reader. All prompts together give one linear system, in standard errors, and the smallest change of
+embeddings that solves it is made (Gauss-Newton, damped: large steps move other occupations too). Answers about a blank
+picture are in it, exactly. So is what is to stay: groups that are asked for, and occupations that are not in the table.
+Only tokens move that occur in declared occupations and nowhere else, so nothing that is asked about a picture changes.
 
 A round sees its own shares with the noise of the pictures drawn. Later rounds correct a smaller part of what they see,
 so that this noise averages out instead of staying.
@@ -22,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from language import Batches, blank
-from prompts import ABOUT_AGE, ABOUT_GENDER, ABOUT_SKIN, FACE, OF_OCCUPATION, PLAIN, UNKNOWN
+from prompts import ABOUT_AGE, ABOUT_GENDER, ABOUT_SKIN, FACE, OF_OCCUPATION, PLAIN
 from shares import DECIDED, GROUPS, Shares, code_logits, embedded_prompt
 from torch import Tensor
 from transformers import JanusForConditionalGeneration
@@ -32,7 +31,7 @@ from evenhand.miniature.judge import JudgeNetwork
 
 LEARNED = 48  # pictures that a derivative is a mean over
 ASKED_KINDS, ASKED, OTHERS, KEPT_WEIGHT = {"gender": 0.4, "skin": 0.3, "both": 0.3}, 36, 20, 0.5  # what is to stay
-DAMPING, RARE = 0.02, 0.03  # a smaller share counts as RARE
+DAMPING, RARE = 0.03, 0.03  # a share nearer to 0 or 1 than RARE counts as if it were there
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ ROUNDS = (
 
 @dataclass(frozen=True)
 class Rows:
-    """Of the linear system: derivatives (shares, moved tokens, hidden), moves, one over the root of each share."""
+    """Of the linear system: derivatives (shares, moved tokens, hidden), moves, one over a draw's deviation."""
 
     derivatives: Tensor
     moves: Tensor
@@ -113,12 +112,12 @@ class Correction:
         errors = []
         for ids, plan in zip(asked, plans, strict=True):
             codes, shares = self.shares.drawn(ids, how.pictures)
-            want, found = torch.cat(plan.split(GROUPS)[: len(DECIDED)]), torch.cat(shares)
+            want, found = _but_last(plan.split(GROUPS)), _but_last(shares)
             errors.append((want - found).abs().tolist())
             if how.derives:
                 self.drawn[tuple(ids)] = Rows(self._derivatives(ids, codes, shares), want - found, _weights(want))
             self.drawn[tuple(ids)] = replace(self.drawn[tuple(ids)], moves=(want - found).double())
-        names = (*GENDERS, *SKIN_TONES)
+        names = (GENDERS[0], *SKIN_TONES[:-1])
         self.errors.append(dict(zip(names, np.mean(errors, 0).round(4).tolist(), strict=True)))
         return list(self.drawn.values())
 
@@ -129,29 +128,29 @@ class Correction:
         for ids, plan in zip(asked, plans, strict=True):
             codes, shares = self.shares.drawn(ids, LEARNED)
             wants = plan.split(GROUPS)[: len(DECIDED)]
-            weights = KEPT_WEIGHT * _weights(torch.cat(wants))
+            weights = KEPT_WEIGHT * _weights(_but_last(wants))
             if source is self.asked:
-                weights *= torch.cat([(one.max() > 1 - RARE).expand_as(one) for one in wants])
+                weights *= torch.cat([(one.max() > 1 - RARE).expand(len(one) - 1) for one in wants])
             derivatives = self._derivatives(ids, codes, shares)
             rows.append(Rows(derivatives, torch.zeros(len(weights), dtype=torch.float64), weights))
         return rows
 
     def _derivatives(self, ids: list[int], codes: Tensor, shares: Sequence[Tensor]) -> Tensor:
-        """Of each group's share, by the embeddings of the tokens that move."""
+        """Of P(male), P(light) and P(medium), by the embeddings of the tokens that move."""
         chosen = codes[torch.randperm(len(codes), generator=self.shares.generator)[:LEARNED]]
         embedded = embedded_prompt(self.model, ids).detach().requires_grad_(True)
         chances = code_logits(self.model, embedded, chosen).softmax(-1)
         with torch.no_grad():
             scores = self.shares.reader.every(chosen).split(GROUPS, 2)
             worth = [
-                (said + found.clamp(min=1e-3).log()[:, None]).softmax(2)
+                (said + found.clamp(min=1e-3).log()[:, None]).softmax(2)[:, :, :-1]
                 for said, found in zip(scores, shares, strict=False)
             ]
         return self._by_token(ids, torch.einsum("nkc,nkgc->g", chances, torch.cat(worth, 2)) / len(chosen), embedded)
 
     def _answers(self) -> list[Rows]:
         """Of each declared occupation's answers about a blank picture; nothing is drawn."""
-        rows, errors, tokens = [], [], [self.batches.answers[word] for word in (*GENDERS, UNKNOWN)]
+        rows, errors, tokens = [], [], [self.batches.answers[word] for word in GENDERS]
         with torch.no_grad():
             seen = self.model.model.get_image_features(blank()[None]).pooler_output.flatten(0, -2)
         for who in DECLARED:
@@ -161,7 +160,7 @@ class Correction:
             embedded.requires_grad_(True)
             out = self.model.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
             found = self.model.lm_head(out[0, -1]).float().softmax(-1)[tokens]
-            want = torch.tensor(declared_answers(who, variant=self.batches.prompts.variant))
+            want = torch.tensor(declared_answers(who, variant=self.batches.prompts.variant)[:2])
             moves = (want - found.detach()).double()
             errors.append(moves.abs().mean().item())
             rows.append(Rows(self._by_token(ids, found, embedded), moves, _weights(want)))
@@ -178,8 +177,14 @@ class Correction:
         return found
 
 
+def _but_last(shares: Sequence[Tensor]) -> Tensor:
+    """P(male), P(light) and P(medium): the others follow."""
+    return torch.cat([one[:-1] for one in shares[: len(DECIDED)]])
+
+
 def _weights(shares: Tensor) -> Tensor:
-    return shares.double().clamp(min=RARE).rsqrt()
+    own = shares.double().clamp(RARE, 1 - RARE)
+    return (own * (1 - own)).rsqrt()
 
 
 def correct(
