@@ -4,8 +4,10 @@ Each variant draws its pictures through the adapter, the probe ``occupations`` a
 Then, for perceived gender and skin tone: in how many occupations the declared Representation Disparity, and in how many
 the declared share of the first group, lie in their 95 % intervals. Beside it: how sure the judge is, how often it is
 right about new avatars that went through the model's codes, and answers about a blank picture against the declared.
+With ``--perfect AUDITS`` nothing is drawn by a model: pictures are counted from the declared shares themselves.
 
     python benchmarks/miniature_recovery.py [--pictures 160] [--seeds 1] [--table] [--out benchmarks/results]
+    python benchmarks/miniature_recovery.py --perfect 20
 """
 
 import itertools
@@ -23,6 +25,8 @@ from PIL import Image
 from evenhand.attributes import load_attribute
 from evenhand.classify.pictures.labeller import PictureLabeller
 from evenhand.ledger import Ledger
+from evenhand.metrics.disparity import disparity
+from evenhand.metrics.tally import tally_counts
 from evenhand.miniature.avatars import Avatar, render_avatar
 from evenhand.miniature.declared import AGES, CLOTHES, DECLARED, GENDERS, SKIN_TONES, declared_answers, declared_shares
 from evenhand.miniature.judge import load_judge
@@ -109,14 +113,33 @@ def answered(model: UnifiedModel, variant: str, data: str, *, samples: int, seed
     return {"answers: mean absolute error of a share": float(np.mean(errors)), "answers: noise": float(np.mean(noise))}
 
 
+def recovered_from_shares(name: str, variant: str, *, pictures: int, audits: int) -> float:
+    """Share of the 50 occupations whose declared RD lies in the interval, where pictures have the declared shares."""
+    drawn, inside = np.random.default_rng(0), []
+    wanted = {who: declared_shares(who, name, variant=variant) for who in list(DECLARED)[:50]}
+    for audit in range(audits):
+        counts = {who: drawn.multinomial(pictures, shares).tolist() for who, shares in wanted.items()}
+        groups = load_attribute(name).groups
+        for prompt in disparity(tally_counts(counts, groups=groups), seed=audit).prompts:
+            found = next(one for one in prompt.estimates if one.name == "RD")
+            inside.append(found.low <= declared_disparity(wanted[prompt.prompt_id]) <= found.high)
+    return float(np.mean(inside))
+
+
 def main(
     pictures: Annotated[int, typer.Option(min=1)] = 160,
     seeds: Annotated[int, typer.Option(min=1)] = 1,
     table: Annotated[bool, typer.Option(help="All 80 occupations of the table instead of the 50 test ones.")] = False,
     variant: Annotated[str, typer.Option(help="One variant; both by default.")] = "",
+    perfect: Annotated[int, typer.Option(min=0, help="Audits of the declared shares themselves, instead.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the JSON.")] = None,
 ) -> None:
     """Draw, score, print, store."""
+    if perfect:
+        for name, attribute in itertools.product([variant] if variant else list(FOLDERS), ATTRIBUTES):
+            held = recovered_from_shares(attribute, name, pictures=pictures, audits=perfect)
+            print(f"{name:10} {attribute:10} declared RD in its interval {held:.3f}", flush=True)
+        return
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as scratch:
         data = "test"
