@@ -161,7 +161,7 @@ def main(
     if out:
         out.mkdir(parents=True, exist_ok=True)
         held = {"occupations": len(DECLARED) if table else 50, "runs": rows}
-        (out / "miniature_recovery.json").write_text(json.dumps(held, indent=1) + "\n")
+        (out / f"miniature_recovery{variant and '_' + variant}.json").write_text(json.dumps(held, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,33 +8,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from quality_pictures import as_tensors, compass, noise, plain
 from safetensors.torch import save_file
 
 from evenhand.errors import ArtefactError, BadInputError
 from evenhand.metrics.picture_quality import quality_estimates
 from evenhand.models.picture_quality.inception import InceptionScore, load_inception
 from evenhand.models.picture_quality.protocol import QualityMetric
-
-SIDE = 28
-
-
-def plain(red, green=0, blue=0, size=(SIDE, SIDE)):
-    return Image.new("RGB", size, (red, green, blue))
-
-
-def noise(n=3, size=(SIDE, SIDE)):
-    rng = np.random.default_rng(0)
-    return [Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)) for _ in range(n)]
-
-
-def compass(pictures):
-    """Red points east, green north."""
-    return np.array([one.getpixel((0, 0))[:2] for one in pictures], dtype=np.float64)
-
-
-def as_tensors(pictures):
-    return [torch.from_numpy(np.array(one)).permute(2, 0, 1) for one in pictures]
 
 
 def test_inception_rows_by_hand():

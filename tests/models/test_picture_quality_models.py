@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from quality_pictures import SIDE, as_tensors, compass, noise, plain
 from safetensors.torch import load_file, save_file
 
 from evenhand.errors import ArtefactError, BadInputError
@@ -18,23 +19,8 @@ from evenhand.models.picture_quality.clip_score import ClipScore, load_clip_scor
 from evenhand.models.picture_quality.protocol import PictureExtractor, QualityMetric, TextExtractor
 
 pytestmark = pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed (extra `hf`)")
-SIDE = 28
 COLOURS = {"red": (230, 20, 20), "green": (20, 200, 30), "blue": (20, 30, 230), "white": (240, 240, 240)}
 SPACE = {"east": (3.0, 0.0), "north": (0.0, 0.5), "north east": (1.0, 1.0), "west": (-1.0, 0.0)}
-
-
-def plain(red, green=0, blue=0, size=(SIDE, SIDE)):
-    return Image.new("RGB", size, (red, green, blue))
-
-
-def noise(n=3, size=(SIDE, SIDE)):
-    rng = np.random.default_rng(0)
-    return [Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)) for _ in range(n)]
-
-
-def compass(pictures):
-    """Red points east, green north."""
-    return np.array([one.getpixel((0, 0))[:2] for one in pictures], dtype=np.float64)
 
 
 def words(texts):
@@ -186,10 +172,6 @@ def processor_of(images, tokens):
     import transformers
 
     return transformers.CLIPProcessor(images, tokens)
-
-
-def as_tensors(pictures):
-    return [torch.from_numpy(np.array(one)).permute(2, 0, 1) for one in pictures]
 
 
 def test_clip_s_is_torchmetrics(folder):

@@ -72,10 +72,18 @@ class Work:
         return self.folder / "steps" / f"{name}.json"
 
 
-def batches(pictures: Pictures, codes: torch.Tensor, processor: JanusProcessor, variant: Variant, seed: int) -> Batches:
+def batches(
+    pictures: Pictures,
+    codes: torch.Tensor,
+    processor: JanusProcessor,
+    variant: Variant,
+    seed: int,
+    questions: Questions | None = None,
+) -> Batches:
     """Training batches of a variant."""
-    prompts, questions = Prompts(seed=seed, variant=variant), Questions(seed=seed, variant=variant)
-    return Batches(pictures, codes, processor, prompts=prompts, questions=questions, seed=seed)
+    asked = questions or Questions(seed=seed, variant=variant)
+    prompts = Prompts(seed=seed, variant=variant)
+    return Batches(pictures, codes, processor, prompts=prompts, questions=asked, seed=seed)
 
 
 def begin(folder: Path, seed: int) -> None:
@@ -143,23 +151,27 @@ def finish(folder: Path, seed: int, variant: Variant) -> None:
 
     drawing = folder / ("plain" if variant == "language" else "turned")
 
-    def learned(name: str, source: Path, learn: Callable[[JanusForConditionalGeneration, Batches], object]) -> Path:
+    def learned(
+        name: str,
+        source: Path,
+        learn: Callable[[JanusForConditionalGeneration, Batches], object],
+        questions: Questions | None = None,
+    ) -> Path:
         """A step from one saved model to the next; it draws with the decoder that the judge was taught on."""
 
         def made(to: Path) -> object:
             model = JanusForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
             model.model.vqmodel.load_state_dict(JanusVQVAE.from_pretrained(folder / "plain").state_dict())
-            questions = Questions(seed=seed, variant=variant, seen=SEEN if name == "sight" else 0.4)
-            prompts = Prompts(seed=seed, variant=variant)
-            own = Batches(pictures, codes, processor, prompts=prompts, questions=questions, seed=seed)
+            own = batches(pictures, codes, processor, variant, seed, questions)
             found = learn(model, own)
             save(model, processor, to, torch.float32)
             return found
 
         return work.step(f"{name} of {variant}", f"{name}-{variant}", made)
 
+    looking = Questions(seed=seed, variant=variant, seen=SEEN)
     settled = learned("settling", folder / "language", lambda model, own: settle(model, own, _judge(judge), seed=seed))
-    seeing = learned("sight", settled, lambda model, own: learn_to_see(model, own, seed=seed))
+    seeing = learned("sight", settled, lambda model, own: learn_to_see(model, own, seed=seed), looking)
     right = learned("correction", seeing, lambda model, own: correct(model, own, _judge(judge), seed=seed + 1))
 
     def put_together(to: Path) -> None:
