@@ -247,13 +247,14 @@ def open_paid(argument=None):
 """
 
 
-def test_what_is_stored_is_not_paid_for_again(tmp_path):
+@pytest.mark.parametrize("verb", [("audit", "--classifier", "colours"), ("sample",)], ids=lambda verb: verb[0])
+def test_what_is_stored_is_not_paid_for_again(tmp_path, verb):
     (tmp_path / "two.txt").write_text("sewer\npilot\n")
     paths = [install_model(tmp_path / "extension", "paid", PAID)]
-    asked = ("--probe", "occupations", "--data", "two.txt", "--classifier", "colours", "--answers", "0", "--out", "run")
+    asked = ("--probe", "occupations", "--data", "two.txt", "--answers", "0", "--out", "run")
     told = {}
     for samples in ("40", "60", "60"):  # 80 pictures, 40 more, none
-        done = run("audit", "paid", *asked, "--samples", samples, cwd=tmp_path, paths=paths)
+        done = run(verb[0], "paid", *verb[1:], *asked, "--samples", samples, cwd=tmp_path, paths=paths)
         assert done.returncode == 0, done.stderr
         told[len(told)] = done.stderr
     assert "80 to pay" in told[0]

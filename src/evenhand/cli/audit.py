@@ -1,6 +1,5 @@
 """``evenhand audit``. In: a model, a probe, data. Out: a run folder, its estimates as a table or as JSON, a report."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -149,7 +148,7 @@ def _audit_pictures(
     *,
     as_json: bool,
 ) -> None:
-    from evenhand.models.protocol import PaidModel
+    from evenhand.cli.cost import say_cost
     from evenhand.pipeline import audit_pictures
     from evenhand.pipeline.drawing import prompts_to_draw
     from evenhand.pipeline.opening import open_image_model
@@ -162,10 +161,7 @@ def _audit_pictures(
         opened = open_plan(plan)
         prompts = prompts_to_draw(probe, data, plan.read_by[0].attribute)
         drawing = open_image_model(model, model_options(option))
-        if isinstance(drawing, PaidModel):
-            notes.print(
-                _cost_in_words(drawing.estimate_cost, len(prompts) * samples, _missing(folder, samples)), soft_wrap=True
-            )
+        say_cost(drawing, prompts=len(prompts), samples=samples, folder=folder)
         with progress_bar("pictures") as progress, progress_bar("answers ") as answering:
             scored = audit_pictures(
                 drawing,
@@ -187,19 +183,3 @@ def _audit_pictures(
     for caveat in scored.caveats:
         notes.print(f"caveat: {caveat}", soft_wrap=True)
     print(f"report: {path}")
-
-
-def _missing(folder: Path, samples: int) -> int | None:
-    """How many pictures a run folder lacks; None where there is none yet."""
-    from evenhand.ledger import Ledger
-    from evenhand.run_folder import MANIFEST
-
-    return len(Ledger.open(folder).missing(samples)) if (folder / MANIFEST).is_file() else None
-
-
-def _cost_in_words(cost: Callable[[int], str], wanted: int, missing: int | None) -> str:
-    if missing is None:
-        return cost(wanted)
-    if not missing:
-        return f"all {wanted:,} pictures are stored; none is asked for, and nothing is paid."
-    return f"{wanted - missing:,} of {wanted:,} pictures are stored; the others: {cost(missing)}"

@@ -25,24 +25,30 @@ def sample_command(
 ) -> None:
     """Let a model draw and answer, and store it; `evenhand score` looks at it later, on another machine if you like."""
     from evenhand.attributes import load_attribute
+    from evenhand.cli.cost import say_cost
     from evenhand.ledger import Ledger
     from evenhand.pipeline import sample_pictures
+    from evenhand.pipeline.drawing import prompts_to_draw
+    from evenhand.pipeline.opening import open_image_model
 
     attributes = [load_attribute(one.strip()) for one in attribute.split(",") if one.strip()]
-    with work_silently(), progress_bar("pictures") as progress, progress_bar("answers") as answering:
-        sample_pictures(
-            model,
-            attributes=attributes,
-            out=out,
-            probe=probe,
-            data=data,
-            samples=samples,
-            answers=answers,
-            seed=seed,
-            options=model_options(option),
-            progress=progress,
-            answering=answering,
-        )
+    with work_silently():
+        prompts = prompts_to_draw(probe, data, attributes[0])
+        drawing = open_image_model(model, model_options(option))
+        say_cost(drawing, prompts=len(prompts), samples=samples, folder=out)
+        with progress_bar("pictures") as progress, progress_bar("answers ") as answering:
+            sample_pictures(
+                drawing,
+                attributes=attributes,
+                out=out,
+                probe=probe,
+                data=data,
+                samples=samples,
+                answers=answers,
+                seed=seed,
+                progress=progress,
+                answering=answering,
+            )
         stored = Ledger.open(out).samples()
     counts = {"samples": len(stored), "errors": sum(one.error is not None for one in stored)}
     if as_json:

@@ -135,9 +135,9 @@ class RowDraws:
         """
         for row, generator in zip(self._uniform, self._generators, strict=True):
             row.uniform_(generator=generator)
-        noise = -(-self._uniform.log()).log().to(torch.float32)
-        of_blocks, of_codes = noise.to(logits.device, non_blocking=True).split([self._blocks, self._width], dim=1)
-        blocks = pad(logits, (0, self._padding), value=-torch.inf).unflatten(1, (self._blocks, self._width))
-        block = (blocks.exp().sum(dim=-1).log() + of_blocks).argmax(dim=-1)
-        code = (blocks[torch.arange(len(block), device=block.device), block] + of_codes).argmax(dim=-1)
-        return block * self._width + code
+        noise = (-(-self._uniform.log()).log()).to(logits.device, torch.float32, non_blocking=True)
+        blocks = pad(logits, (0, self._padding), value=-torch.inf).reshape(-1, self._blocks, self._width)
+        block = (blocks.exp().sum(dim=-1).log() + noise[:, : self._blocks]).argmax(dim=-1)
+        chosen = blocks[torch.arange(len(block), device=block.device), block]
+        code: Tensor = block * self._width + (chosen + noise[:, self._blocks :]).argmax(dim=-1)
+        return code
