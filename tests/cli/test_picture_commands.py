@@ -261,3 +261,12 @@ def test_what_is_stored_is_not_paid_for_again(tmp_path, verb):
     assert "80 of 120 pictures are stored; the others: 40 to pay" in told[1]
     assert "all 120 pictures are stored" in told[2]
     assert "to pay" not in told[2]
+
+
+@pytest.mark.parametrize("typed", [",", "gender,gender"])
+@pytest.mark.parametrize("verb", ["audit", "sample"])
+def test_no_attribute_and_one_twice_are_refused(tmp_path, verb, typed):
+    done = run(verb, "miniature", "--attribute", typed, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "BadInputError: attributes: got " in done.stderr
+    assert not (tmp_path / "run").exists()

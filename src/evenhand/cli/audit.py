@@ -18,7 +18,6 @@ from evenhand.cli.picture_options import (
     PromptsOption,
     QualityOption,
     ScoringOptions,
-    model_options,
     scoring_plan,
 )
 from evenhand.errors import BadInputError
@@ -148,10 +147,8 @@ def _audit_pictures(
     *,
     as_json: bool,
 ) -> None:
-    from evenhand.cli.cost import say_cost
+    from evenhand.cli.opening import open_to_draw
     from evenhand.pipeline import audit_pictures
-    from evenhand.pipeline.drawing import prompts_to_draw
-    from evenhand.pipeline.opening import open_image_model
     from evenhand.pipeline.picture_runs import open_plan
     from evenhand.report.html import write_report
     from evenhand.report.terminal import picture_estimates_table
@@ -159,9 +156,8 @@ def _audit_pictures(
     folder = out or Path("runs") / f"{model.replace(':', '-').replace('/', '-')}-{probe}"
     with work_silently():
         opened = open_plan(plan)
-        prompts = prompts_to_draw(probe, data, plan.read_by[0].attribute)
-        drawing = open_image_model(model, model_options(option))
-        say_cost(drawing, prompts=len(prompts), samples=samples, folder=folder)
+        first = plan.read_by[0].attribute
+        drawing = open_to_draw(model, option, probe=probe, data=data, attribute=first, samples=samples, folder=folder)
         with progress_bar("pictures") as progress, progress_bar("answers ") as answering:
             scored = audit_pictures(
                 drawing,

@@ -24,6 +24,7 @@ __all__ = [
     "QualityOption",
     "ScoringOptions",
     "changed_plan",
+    "declared_attributes",
     "model_options",
     "scoring_plan",
 ]
@@ -94,6 +95,21 @@ class ScoringOptions:
         return tuple(f"--{name.replace('_', '-')}" for name in said)
 
 
+def declared_attributes(typed: str) -> "list[Attribute]":
+    """The attributes of ``--attribute``: names or files, with commas between.
+
+    Raises:
+        UnknownNameError: No such attribute.
+        BadInputError: None, one twice, or a file that is not an attribute.
+    """
+    from evenhand.attributes import load_attribute
+    from evenhand.pipeline.plans import check_attributes
+
+    found = [load_attribute(one.strip()) for one in typed.split(",") if one.strip()]
+    check_attributes(found)
+    return found
+
+
 def scoring_plan(
     model: str, attribute: str, options: ScoringOptions, *, stored: "ScoringPlan | None" = None
 ) -> "ScoringPlan":
@@ -109,10 +125,9 @@ def scoring_plan(
         BadInputError: An attribute without a classifier, or one that is not among the attributes.
         UnknownNameError: No such attribute.
     """
-    from evenhand.attributes import load_attribute
     from evenhand.pipeline.plans import ReadBy, ScoringPlan, load_confusion
 
-    declared = [load_attribute(one.strip()) for one in attribute.split(",") if one.strip()]
+    declared = declared_attributes(attribute)
     suited = [_SUITED[name] for name in [model.partition(":")[0]] if name in _SUITED]
     readers, matrices = _readers_and_matrices(replace(options, classifier=options.classifier or suited), declared)
     read_by = []

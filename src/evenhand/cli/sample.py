@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from evenhand.cli.output import notes, print_json, progress_bar, work_silently
-from evenhand.cli.picture_options import AttributeOption, ModelOptions, model_options
+from evenhand.cli.picture_options import AttributeOption, ModelOptions, declared_attributes
 
 __all__ = ["sample_command"]
 
@@ -24,18 +24,15 @@ def sample_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
 ) -> None:
     """Let a model draw and answer, and store it; `evenhand score` looks at it later, on another machine if you like."""
-    from evenhand.attributes import load_attribute
-    from evenhand.cli.cost import say_cost
+    from evenhand.cli.opening import open_to_draw
     from evenhand.ledger import Ledger
     from evenhand.pipeline import sample_pictures
-    from evenhand.pipeline.drawing import prompts_to_draw
-    from evenhand.pipeline.opening import open_image_model
 
-    attributes = [load_attribute(one.strip()) for one in attribute.split(",") if one.strip()]
+    attributes = declared_attributes(attribute)
     with work_silently():
-        prompts = prompts_to_draw(probe, data, attributes[0])
-        drawing = open_image_model(model, model_options(option))
-        say_cost(drawing, prompts=len(prompts), samples=samples, folder=out)
+        drawing = open_to_draw(
+            model, option, probe=probe, data=data, attribute=attributes[0], samples=samples, folder=out
+        )
         with progress_bar("pictures") as progress, progress_bar("answers ") as answering:
             sample_pictures(
                 drawing,

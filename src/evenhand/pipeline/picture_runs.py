@@ -27,7 +27,7 @@ from evenhand.pipeline.filling import Progress
 from evenhand.pipeline.labels import Reading
 from evenhand.pipeline.opening import open_image_model, open_labeller
 from evenhand.pipeline.pictures import RESAMPLING_SEED, score_pictures, tally_run
-from evenhand.pipeline.plans import ScoringPlan, read_plan, write_plan
+from evenhand.pipeline.plans import ScoringPlan, check_attributes, read_plan, write_plan
 from evenhand.pipeline.quality import measure_quality, open_quality
 from evenhand.probes.blank_image import SAMPLES as ANSWERS_EACH
 from evenhand.probes.occupations import SAMPLES as PICTURES_EACH
@@ -158,7 +158,7 @@ def sample_pictures(
 
     Args:
         model: As there.
-        attributes: What is asked for about nobody; the first is what augmented prompts name.
+        attributes: What is asked for about nobody, at least one; the first is what augmented prompts name.
         out: As there, and so are the others.
         probe: As there.
         data: As there.
@@ -174,6 +174,7 @@ def sample_pictures(
     """
     if answers < 0:
         raise BadInputError(f"answers: got {answers}; allowed: 0 or more to each question.")
+    check_attributes(attributes)
     asked = prompts_to_draw(probe, data, attributes[0])  # what cannot be used is refused before a model is opened
     drawing = open_image_model(model, options)
     asks = bool(answers) and isinstance(drawing, AnsweringModel) and all("occupation" in one.facts for one in asked)

@@ -4,7 +4,7 @@ Kept beside the samples, so that ``evenhand score RUN`` makes the same numbers a
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from evenhand.metrics.tally import DENOMINATORS
 from evenhand.records import Attribute
 from evenhand.run_folder import RunFolder
 
-__all__ = ["PLAN", "ReadBy", "ScoringPlan", "load_confusion", "read_plan", "write_plan"]
+__all__ = ["PLAN", "ReadBy", "ScoringPlan", "check_attributes", "load_confusion", "read_plan", "write_plan"]
 
 PLAN = "scoring.json"
 """The file's name."""
@@ -79,9 +79,7 @@ class ScoringPlan:
 
     def __post_init__(self) -> None:
         """Refuse choices that are not allowed."""
-        names = [one.attribute.name for one in self.read_by]
-        if not names or len(set(names)) < len(names):
-            raise BadInputError(f"attributes: got {names or 'none'}; allowed: at least one, each once.")
+        check_attributes([one.attribute for one in self.read_by])
         if self.denominator not in DENOMINATORS:
             raise BadInputError(f"denominator: got {self.denominator!r}; allowed: {', '.join(DENOMINATORS)}.")
         if self.prompts not in ("fixed", "sampled"):
@@ -90,6 +88,17 @@ class ScoringPlan:
             raise BadInputError(
                 f"got min_confidence {self.min_confidence}, level {self.level}; allowed: [0, 1] and (0, 1)."
             )
+
+
+def check_attributes(attributes: Sequence[Attribute]) -> None:
+    """Refuse none, and one that is there twice.
+
+    Raises:
+        BadInputError: What the summary says.
+    """
+    names = [one.name for one in attributes]
+    if not names or len(set(names)) < len(names):
+        raise BadInputError(f"attributes: got {', '.join(names) or 'none'}; allowed: at least one, each once.")
 
 
 def write_plan(run: str | Path, plan: ScoringPlan) -> None:
