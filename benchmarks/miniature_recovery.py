@@ -6,7 +6,7 @@ the declared share of the first group, lie in their 95 % intervals. Beside it: h
 right about new avatars that went through the model's codes, and answers about a blank picture against the declared.
 With ``--perfect AUDITS`` nothing is drawn by a model: pictures are counted from the declared shares themselves.
 
-    python benchmarks/miniature_recovery.py [--pictures 160] [--seeds 1] [--table] [--out benchmarks/results]
+    python benchmarks/miniature_recovery.py [--pictures 160] [--seeds 1] [--first 0] [--table] [--out FOLDER]
     python benchmarks/miniature_recovery.py --perfect 20
 """
 
@@ -129,6 +129,7 @@ def recovered_from_shares(name: str, variant: str, *, pictures: int, audits: int
 def main(
     pictures: Annotated[int, typer.Option(min=1)] = 160,
     seeds: Annotated[int, typer.Option(min=1)] = 1,
+    first: Annotated[int, typer.Option(min=0, help="The first of the seeds.")] = 0,
     table: Annotated[bool, typer.Option(help="All 80 occupations of the table instead of the 50 test ones.")] = False,
     variant: Annotated[str, typer.Option(help="One variant; both by default.")] = "",
     perfect: Annotated[int, typer.Option(min=0, help="Audits of the declared shares themselves, instead.")] = 0,
@@ -146,7 +147,7 @@ def main(
         if table:
             data = str(Path(scratch) / "table.txt")
             Path(data).write_text("\n".join(DECLARED) + "\n")
-        for name, seed in itertools.product([variant] if variant else list(FOLDERS), range(seeds)):
+        for name, seed in itertools.product([variant] if variant else list(FOLDERS), range(first, first + seeds)):
             model = load_miniature(name, batch_size=160)
             run = draw(
                 model, probe="occupations", data=data, out=f"{scratch}/{name}-{seed}", samples=pictures, seed=seed

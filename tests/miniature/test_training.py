@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from evenhand.miniature.declared import CLOTHES, DECLARED, GENDERS, SKIN_TONES, declared_answers
+from evenhand.models.unified.janus import Janus
 
 _SCRIPTS = Path(__file__).parents[2] / "training" / "miniature"
 
@@ -170,9 +171,10 @@ def test_stratified_rows_have_the_shares_of_the_model(script, small, monkeypatch
     order = torch.stack([torch.randperm(512, generator=torch.Generator().manual_seed(3)) for _ in range(64)])
     monkeypatch.setattr(shares, "LONG", 8)
     with torch.no_grad():
-        prompt = shares.embedded_prompt(model, batches.ids("a photo of a sewer", False))
-        drawn = shares.draw_stratified(model, prompt, 400, order=order, generator=torch.Generator().manual_seed(0))
-        logits = shares.code_logits(model, prompt, drawn)
+        ids = batches.ids("a photo of a sewer", False)
+        family, drawn_by = Janus(model, batches.processor), torch.Generator().manual_seed(0)
+        drawn = shares.draw_stratified(family, ids, 400, order=order, generator=drawn_by)
+        logits = shares.code_logits(model, shares.embedded_prompt(model, ids), drawn)
     assert drawn.shape == (400, 8)
     assert ((drawn[:, 0].bincount(minlength=512) - 400 * logits[0, 0].softmax(-1)).abs() <= 2).all()
     # Behind the codes that share one number: half of the rows' own cumulated shares lie below 1/2, in each eighth 50.
@@ -221,8 +223,6 @@ def test_a_reader_says_of_what_comes_what_it_says_when_it_came(script):
 
 
 def test_prompts_are_written_as_the_adapter_writes_them(small):
-    from evenhand.models.unified.janus import Janus
-
     model, batches = small
     text = "a photo of the face of a sewer, a person"
     assert Janus(model, batches.processor).prefix(text) == tuple(batches.ids(text, False))
@@ -256,23 +256,36 @@ def correction(script, small, monkeypatch):
 
 @torch.no_grad()
 def _exact(correction, ids):
-    """P(male), P(light) and P(medium) of a first code."""
+    """P(male), P(female), P(light), P(medium) and P(dark) of a first code."""
     model = correction.model
     state = model.model.language_model(inputs_embeds=model.get_input_embeddings()(torch.tensor([ids])))
     chances = model.model.generation_head(state.last_hidden_state[0, -1]).double().softmax(-1)
     tone = torch.arange(512) % 3
-    return torch.stack([chances[:200].sum(), chances[tone == 0].sum(), chances[tone == 1].sum()])
+    male = chances[:200].sum()
+    return torch.stack([male, 1 - male, *(chances[tone == one].sum() for one in range(3))])
+
+
+def test_each_occupation_has_words_of_its_own(script, small):
+    _, batches = small
+    own = script("correction").own_tokens(batches)
+    prompts = script("prompts")
+    everywhere = set(batches.ids("a photo of a man, a person, male or female", False))
+    assert set(own) == set(DECLARED)
+    for who, tokens in own.items():
+        assert tokens
+        assert not set(tokens) & everywhere
+        for other in set(DECLARED) - {who}:
+            assert not set(tokens) & set(batches.ids(prompts.FACE.format(who=other), False))
 
 
 def test_derivatives_of_shares_are_those_of_a_finite_difference(script, correction):
     ids = correction.batches.ids(script("prompts").FACE.format(who="sewer"), False)
     codes, shares = correction.shares.drawn(ids, 60)
-    found = correction._derivatives(ids, codes, shares)
+    moved = correction.own["sewer"]
+    found = correction._derivatives(ids, moved, codes, shares)
     table = correction.model.get_input_embeddings().weight
-    moved = [token for token in ids if token in correction.place]
-    assert moved
     direction = torch.randn(table.shape[1], generator=torch.Generator().manual_seed(0)).double()
-    for token in moved:
+    for place, token in enumerate(moved):
         ends = []
         for sign in (1, -1):
             with torch.no_grad():
@@ -280,28 +293,30 @@ def test_derivatives_of_shares_are_those_of_a_finite_difference(script, correcti
                 ends.append(_exact(correction, ids))
                 table[token] -= sign * 0.001 * direction
         wanted = (ends[0] - ends[1]) / 0.002
-        assert torch.allclose(
-            found[:, correction.place[token]] @ direction, wanted, rtol=0.05, atol=0.02 * wanted.abs().max()
-        )
+        assert torch.allclose(found[:, place] @ direction, wanted, rtol=0.05, atol=0.02 * wanted.abs().max())
 
 
 def test_a_correction_takes_small_errors_away(script, correction, monkeypatch):
     # Shares are to be .04 higher or lower, at random; 1,500 pictures leave .01 of noise, the second round sees it too.
-    # Answers and other prompts are left out.
-    faces = [correction.batches.ids(script("prompts").FACE.format(who=who), False) for who in list(DECLARED)[::6]]
+    # Answers are left out.
+    whose = list(DECLARED)[::6]
+    faces = [correction.batches.ids(script("prompts").FACE.format(who=who), False) for who in whose]
     before = torch.stack([_exact(correction, ids) for ids in faces])
-    move = 0.04 * (torch.randint(2, before.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1)
+    sign = torch.randint(2, (len(faces), 3), generator=torch.Generator().manual_seed(1)) * 2 - 1
+    move = 0.04 * torch.stack([sign[:, 0], -sign[:, 0], sign[:, 1], sign[:, 2], -sign[:, 1] - sign[:, 2]], 1)
     plans = torch.zeros(len(faces), 13, dtype=torch.double)
-    plans[:, 0], plans[:, 2:4] = (before + move)[:, 0], (before + move)[:, 1:]
-    plans[:, 1], plans[:, 4] = 1 - plans[:, 0], 1 - plans[:, 2:4].sum(-1)
+    plans[:, :5] = before + move
     monkeypatch.setattr(correction.shares.neutral, "drawings", lambda prompts: (faces, None, plans))
-    monkeypatch.setattr(correction, "_answers", list)
-    monkeypatch.setattr(correction, "_staying", lambda source, prompts: [])
+    nothing = torch.zeros(3, 1, dtype=torch.double)
+    monkeypatch.setattr(
+        correction,
+        "_answered",
+        lambda who: (nothing[..., None].expand(3, len(correction.own[who]), 192), nothing[:, 0], nothing[:, 0]),
+    )
     kept = correction.model.get_input_embeddings().weight.clone()
     for _ in range(2):
-        correction.round(script("correction").Round(1500, 1.0, derives=True))
+        correction.round(script("correction").Round(1500, derives=True))
     after = torch.stack([_exact(correction, ids) for ids in faces])
     assert (after - before - move).abs().mean() < 0.01
-    changed = (correction.model.get_input_embeddings().weight != kept).any(-1).nonzero().flatten().tolist()
-    assert set(changed) <= set(correction.place)
-    assert not set(changed) & set(correction.batches.ids("a photo of a man, a person, male or female", False))
+    changed = set((correction.model.get_input_embeddings().weight != kept).any(-1).nonzero().flatten().tolist())
+    assert changed == {token for who in whose for token in correction.own[who]}

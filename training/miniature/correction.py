@@ -5,23 +5,26 @@ is known: codes are drawn one after the other, so the derivative of a group's sh
 
     sum over places, codes c of d p(c | before) * P(group | before, c),
 
-with P from the reader. All prompts together give one linear system, in standard errors, and the smallest change of
-embeddings that solves it is made (Gauss-Newton, damped: large steps move other occupations too). Answers about a blank
-picture are in it, exactly. So is what is to stay: groups that are asked for, and occupations that are not in the table.
-Only tokens move that occur in declared occupations and nowhere else, so nothing that is asked about a picture changes.
+with P from the reader. Each occupation has a word that no other declared occupation has, so each has a small system of
+its own: the logarithms of its shares of genders and of skin tones, and of its answers about a blank picture (exactly),
+each weighted by the root of the share. That word's embedding alone moves, so no other occupation does, and nothing that
+is asked about a picture.
 
-A round sees its own shares with the noise of the pictures drawn. Later rounds correct a smaller part of what they see,
-so that this noise averages out instead of staying.
+It moves to where it most likely should be (a Kalman filter): given all pictures that were drawn so far and their noise,
+so that each round counts for less than the one before and the noise averages out; and given that moves are small, for
+where shares hardly depend on the word, noise would move it far, and far moves are not linear. Where it was not linear
+after all, what was known is forgotten.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from language import Batches, blank
-from prompts import ABOUT_AGE, ABOUT_GENDER, ABOUT_SKIN, FACE, OF_OCCUPATION, PLAIN
+from prompts import ABOUT_AGE, ABOUT_GENDER, ABOUT_SKIN, FACE, OF_OCCUPATION, PLAIN, UNKNOWN
 from shares import DECIDED, GROUPS, Shares, code_logits, embedded_prompt
 from torch import Tensor
 from transformers import JanusForConditionalGeneration
@@ -29,9 +32,14 @@ from transformers import JanusForConditionalGeneration
 from evenhand.miniature.declared import DECLARED, GENDERS, SKIN_TONES, declared_answers
 from evenhand.miniature.judge import JudgeNetwork
 
-LEARNED = 48  # pictures that a derivative is a mean over
-ASKED_KINDS, ASKED, OTHERS, KEPT_WEIGHT = {"gender": 0.4, "skin": 0.3, "both": 0.3}, 36, 20, 0.5  # what is to stay
-DAMPING, RARE = 0.03, 0.03  # a share nearer to 0 or 1 than RARE counts as if it were there
+ANSWERS = (*GENDERS, UNKNOWN)
+LEARNED = 64  # pictures that a derivative is a mean over
+SMALL = 0.2  # how far a word is expected to move in any direction; words are about 1 long
+FAR = 0.2  # the longest move of a round; a shortened one adds nothing to what is known
+SURE = 1e-3  # variance of answers: they are known exactly, how they move is not
+KEPT = 0.8  # of what earlier rounds know: moves are not quite linear
+SURPRISING = 3.0  # mean squared deviation of what is seen from what is known, above which it is forgotten
+SMOOTHED = 2.0  # pictures as declared, added to those drawn
 
 
 @dataclass(frozen=True)
@@ -40,33 +48,18 @@ class Round:
 
     Attributes:
         pictures: Drawn of each occupation's neutral prompt.
-        part: Of what is seen that is corrected.
         derives: Whether derivatives are found again; they change little.
     """
 
     pictures: int
-    part: float
     derives: bool = False
 
 
 ROUNDS = (
-    Round(240, 0.8, derives=True),
-    Round(400, 0.7, derives=True),
-    Round(400, 0.55),
-    Round(400, 0.45, derives=True),
-    Round(400, 0.37),
-    Round(400, 0.3),
-    Round(400, 0.25),
+    *[Round(400, derives=True)] * 4,
+    *[Round(400)] * 2,
+    *[Round(800)] * 2,
 )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Of the linear system: derivatives (shares, moved tokens, hidden), moves, one over a draw's deviation."""
-
-    derivatives: Tensor
-    moves: Tensor
-    weights: Tensor
 
 
 class Correction:
@@ -77,114 +70,122 @@ class Correction:
     ) -> None:
         self.model, self.batches = model.eval().requires_grad_(False), batches
         self.shares = Shares(model, batches, judge, seed=seed)
-        self.asked, self.others = self.shares.batches_of(ASKED_KINDS), self.shares.batches_of({"other": 1.0})
         self.errors: list[dict[str, float]] = []
-        self.drawn: dict[tuple[int, ...], Rows] = {}
-        self.kept: list[Rows] = []
-        templates = [*PLAIN, FACE, *ABOUT_GENDER, *ABOUT_SKIN, *ABOUT_AGE, *OF_OCCUPATION, *batches.prompts.styled]
-        used = {token for text in templates for token in batches.ids(text.replace("{who}", ""), False)}
-        used |= {token for one in GENDERS for token in batches.ids(one, False)}
-        own = {token for who in DECLARED for token in batches.ids(FACE.format(who=who), False)}
-        self.place = {token: place for place, token in enumerate(sorted(own - used))}
+        self.own = own_tokens(batches)
+        self.slopes: dict[str, Tensor] = {}
+        self.known: dict[str, Tensor] = {}
 
     def round(self, how: Round) -> None:
-        """Draw, derive, move."""
-        start, seen = time.time(), self._seen(how)
-        if how.derives:
-            self.kept = [*self._staying(self.asked, ASKED), *self._staying(self.others, OTHERS)]
-        rows = [*seen, *self._answers(), *self.kept]
-        system = torch.cat([one.derivatives.flatten(1) * one.weights[:, None] for one in rows])
-        moves = how.part * torch.cat([one.moves * one.weights for one in rows])
-        square = system @ system.T
-        damped = square + DAMPING * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
-        solved = torch.linalg.solve(damped, moves)
-        change = (system.T @ solved).view(len(self.place), -1)
-        with torch.no_grad():
-            self.model.get_input_embeddings().weight[list(self.place)] += change.float()
-        left = (moves - square @ solved).norm() / moves.norm()
-        print(
-            f"corrected {how.part} of {self.errors[-1]}: {left:.2f} of it left, {time.time() - start:.0f}s", flush=True
-        )
-
-    def _seen(self, how: Round) -> list[Rows]:
-        """Of neutral prompts, which are to be as declared."""
-        asked, _, plans = self.shares.neutral.drawings(len(DECLARED))
-        errors = []
-        for ids, plan in zip(asked, plans, strict=True):
-            codes, shares = self.shares.drawn(ids, how.pictures)
-            want, found = _but_last(plan.split(GROUPS)), _but_last(shares)
-            errors.append((want - found).abs().tolist())
-            if how.derives:
-                self.drawn[tuple(ids)] = Rows(self._derivatives(ids, codes, shares), want - found, _weights(want))
-            self.drawn[tuple(ids)] = replace(self.drawn[tuple(ids)], moves=(want - found).double())
-        names = (GENDERS[0], *SKIN_TONES[:-1])
+        """Draw, derive, move: one occupation after the other."""
+        start, errors = time.time(), []
+        for who, ids, want in self._neutral():
+            slopes, moves, off = self._drawn(who, ids, want, how)
+            of_answers, moves_of_answers, off_answers = self._answered(who)
+            self._move(
+                who,
+                torch.cat([slopes * how.pictures**0.5, of_answers / SURE**0.5]).flatten(1),
+                torch.cat([moves * how.pictures**0.5, moves_of_answers / SURE**0.5]),
+            )
+            errors.append(torch.cat([off, off_answers]).abs().tolist())
+        names = (*GENDERS, *SKIN_TONES, *(f"answer {one}" for one in ANSWERS))
         self.errors.append(dict(zip(names, np.mean(errors, 0).round(4).tolist(), strict=True)))
-        return list(self.drawn.values())
+        print(f"corrected {self.errors[-1]} {time.time() - start:.0f}s", flush=True)
 
-    def _staying(self, source: Batches, prompts: int) -> list[Rows]:
-        """Of prompts whose shares are to stay; where a group is asked for, those alone that it decides."""
-        rows = []
-        asked, _, plans = source.drawings(prompts)
+    def _move(self, who: str, system: Tensor, moves: Tensor) -> None:
+        """Make the likeliest move; rows of a linear system, each over its deviation, are added to what is known."""
+        before = torch.eye(system.shape[1], dtype=system.dtype) / SMALL**2
+        known = KEPT * self.known.get(who, torch.zeros_like(before))
+        expected = system @ torch.linalg.solve(before + known, system.T) + torch.eye(len(moves), dtype=system.dtype)
+        if moves @ torch.linalg.solve(expected, moves) > SURPRISING * len(moves):
+            known = torch.zeros_like(before)
+        whole = before + known + system.T @ system
+        change = torch.linalg.solve(whole, system.T @ moves)
+        length = change.norm().item()
+        self.known[who] = known if length > FAR else whole - before
+        change = change.view(len(self.own[who]), -1).float() * min(1.0, FAR / max(length, 1e-12))
+        with torch.no_grad():
+            self.model.get_input_embeddings().weight[self.own[who]] += change
+
+    def _neutral(self) -> Iterator[tuple[str, list[int], Tensor]]:
+        """Occupations, their neutral prompts' tokens, the shares of genders and skin tones these are to have."""
+        known = {tuple(self.batches.ids(FACE.format(who=who), False)): who for who in DECLARED}
+        asked, _, plans = self.shares.neutral.drawings(len(DECLARED))
         for ids, plan in zip(asked, plans, strict=True):
-            codes, shares = self.shares.drawn(ids, LEARNED)
-            wants = plan.split(GROUPS)[: len(DECIDED)]
-            weights = KEPT_WEIGHT * _weights(_but_last(wants))
-            if source is self.asked:
-                weights *= torch.cat([(one.max() > 1 - RARE).expand(len(one) - 1) for one in wants])
-            derivatives = self._derivatives(ids, codes, shares)
-            rows.append(Rows(derivatives, torch.zeros(len(weights), dtype=torch.float64), weights))
-        return rows
+            yield known[tuple(ids)], ids, torch.cat(plan.split(GROUPS)[: len(DECIDED)]).double()
 
-    def _derivatives(self, ids: list[int], codes: Tensor, shares: Sequence[Tensor]) -> Tensor:
-        """Of P(male), P(light) and P(medium), by the embeddings of the tokens that move."""
+    def _drawn(self, who: str, ids: list[int], want: Tensor, how: Round) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a neutral prompt: weighted slopes of shares' logs, how these are to move, the shares' errors."""
+        codes, shares = self.shares.drawn(ids, how.pictures)
+        found = torch.cat(shares).double()
+        if how.derives:
+            self.slopes[who] = self._derivatives(ids, self.own[who], codes, shares)
+        smoothed = (how.pictures * found + SMOOTHED * want) / (how.pictures + SMOOTHED)
+        return *_logs(self.slopes[who], smoothed, want), want - found
+
+    def _derivatives(self, ids: list[int], tokens: Sequence[int], codes: Tensor, shares: Sequence[Tensor]) -> Tensor:
+        """Of the share of each gender and skin tone, by the embeddings of tokens: (groups, tokens, hidden)."""
         chosen = codes[torch.randperm(len(codes), generator=self.shares.generator)[:LEARNED]]
         embedded = embedded_prompt(self.model, ids).detach().requires_grad_(True)
         chances = code_logits(self.model, embedded, chosen).softmax(-1)
         with torch.no_grad():
             scores = self.shares.reader.every(chosen).split(GROUPS, 2)
             worth = [
-                (said + found.clamp(min=1e-3).log()[:, None]).softmax(2)[:, :, :-1]
+                (said + found.clamp(min=1e-3).log()[:, None]).softmax(2)
                 for said, found in zip(scores, shares, strict=False)
             ]
-        return self._by_token(ids, torch.einsum("nkc,nkgc->g", chances, torch.cat(worth, 2)) / len(chosen), embedded)
+        values = torch.einsum("nkc,nkgc->g", chances, torch.cat(worth, 2)) / len(chosen)
+        return _slopes(ids, tokens, values, embedded)
 
-    def _answers(self) -> list[Rows]:
-        """Of each declared occupation's answers about a blank picture; nothing is drawn."""
-        rows, errors, tokens = [], [], [self.batches.answers[word] for word in GENDERS]
+    def _answered(self, who: str) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`_drawn`, of the answers about a blank picture; nothing is drawn."""
         with torch.no_grad():
             seen = self.model.model.get_image_features(blank()[None]).pooler_output.flatten(0, -2)
-        for who in DECLARED:
-            ids = self.batches.ids(OF_OCCUPATION[0].format(who=who), True)
-            embedded = embedded_prompt(self.model, ids).detach()
-            embedded[0, torch.tensor(ids) == self.batches.id["place"]] = seen
-            embedded.requires_grad_(True)
-            out = self.model.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-            found = self.model.lm_head(out[0, -1]).float().softmax(-1)[tokens]
-            want = torch.tensor(declared_answers(who, variant=self.batches.prompts.variant)[:2])
-            moves = (want - found.detach()).double()
-            errors.append(moves.abs().mean().item())
-            rows.append(Rows(self._by_token(ids, found, embedded), moves, _weights(want)))
-        self.errors[-1]["answers"] = round(float(np.mean(errors)), 4)
-        return rows
-
-    def _by_token(self, ids: list[int], values: Tensor, embedded: Tensor) -> Tensor:
-        found = torch.zeros(len(values), len(self.place), embedded.shape[-1], dtype=torch.float64)
-        for number, value in enumerate(values):
-            (slope,) = torch.autograd.grad(value, embedded, retain_graph=True)
-            for token, one in zip(ids, slope[0], strict=True):
-                if token in self.place:
-                    found[number, self.place[token]] += one
-        return found
+        ids = self.batches.ids(OF_OCCUPATION[0].format(who=who), True)
+        embedded = embedded_prompt(self.model, ids).detach()
+        embedded[0, torch.tensor(ids) == self.batches.id["place"]] = seen
+        embedded.requires_grad_(True)
+        out = self.model.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        chances = self.model.lm_head(out[0, -1]).float().softmax(-1)
+        found = chances[[self.batches.answers[word] for word in ANSWERS]]
+        want = torch.tensor(declared_answers(who, variant=self.batches.prompts.variant), dtype=torch.float64)
+        slopes = _slopes(ids, self.own[who], found, embedded)
+        now = found.detach().double()
+        return *_logs(slopes, now, want), want - now
 
 
-def _but_last(shares: Sequence[Tensor]) -> Tensor:
-    """P(male), P(light) and P(medium): the others follow."""
-    return torch.cat([one[:-1] for one in shares[: len(DECIDED)]])
+def own_tokens(batches: Batches) -> dict[str, list[int]]:
+    """Tokens of each declared occupation that are in no other one's name and in no template.
+
+    Where there are, those that are in no name at all but this one.
+    """
+    templates = [*PLAIN, FACE, *ABOUT_GENDER, *ABOUT_SKIN, *ABOUT_AGE, *OF_OCCUPATION, *batches.prompts.styled]
+    templates += GENDERS
+    used = {token for text in templates for token in batches.ids(text.replace("{who}", ""), False)}
+    names = {who: set(batches.ids(FACE.format(who=who), False)) - used for who in (*DECLARED, *batches.prompts.others)}
+    anywhere = Counter(token for one in names.values() for token in one)
+    declared = Counter(token for who in DECLARED for token in names[who])
+    own = {}
+    for who in DECLARED:
+        alone = [token for token in names[who] if declared[token] == 1]
+        own[who] = sorted([token for token in alone if anywhere[token] == 1] or alone)
+        if not own[who]:
+            raise SystemExit(f"every token of {who!r} is in another declared occupation; learn a larger vocabulary")
+    return own
 
 
-def _weights(shares: Tensor) -> Tensor:
-    own = shares.double().clamp(RARE, 1 - RARE)
-    return (own * (1 - own)).rsqrt()
+def _slopes(ids: list[int], tokens: Sequence[int], values: Tensor, embedded: Tensor) -> Tensor:
+    found = torch.zeros(len(values), len(tokens), embedded.shape[-1], dtype=torch.float64)
+    for number, value in enumerate(values):
+        (slope,) = torch.autograd.grad(value, embedded, retain_graph=True)
+        for place, token in enumerate(tokens):
+            found[number, place] = slope[0, torch.tensor(ids) == token].sum(0)
+    return found
+
+
+def _logs(slopes: Tensor, found: Tensor, want: Tensor) -> tuple[Tensor, Tensor]:
+    """Slopes of the logs of shares and how these are to move, times the root of the share."""
+    root = want.clamp(min=1e-3).sqrt()
+    return slopes * (root / found)[:, None, None], root * (want.clamp(min=1e-3) / found).log()
 
 
 def correct(

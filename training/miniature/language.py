@@ -38,7 +38,7 @@ from evenhand.miniature.avatars import SIDE
 from evenhand.miniature.declared import AGES, GENDERS, SKIN_TONES
 
 HIDDEN, CODES = 192, GRID * GRID
-STEPS, ROWS, ASKED, EVERY, RATE = 2400, 56, 16, 2, 2.5e-3  # questions in every EVERY-th step
+STEPS, ROWS, ASKED, EVERY, RATE = 2000, 56, 16, 2, 2.5e-3  # questions in every EVERY-th step
 # Weights of the first row of codes, of the next two and of the others: hair and so perceived gender is decided in the
 # first row, skin tone in the third.
 WEIGHTS = torch.tensor([4.0] * GRID + [3.0] * 2 * GRID + [1.0] * 5 * GRID)

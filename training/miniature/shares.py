@@ -18,6 +18,9 @@ from transformers import DynamicCache, JanusForConditionalGeneration
 
 from evenhand.miniature.declared import CLOTHES, DECLARED, GENDERS, SKIN_TONES
 from evenhand.miniature.judge import JudgeNetwork
+from evenhand.models.unified.family import Family
+from evenhand.models.unified.janus import Janus
+from evenhand.models.unified.rows import PrefixedRows
 
 GROUPS = (len(GENDERS), len(SKIN_TONES), len(CLOTHES))
 DECIDED = ("gender", "skin tone")  # clothes are decided last and are left as they are
@@ -107,24 +110,20 @@ def prompt_states(model: JanusForConditionalGeneration, embedded: Tensor, rows: 
 
 @torch.no_grad()
 def draw_stratified(
-    model: JanusForConditionalGeneration,
-    embedded: Tensor,
-    rows: int,
-    *,
-    order: Tensor,
-    generator: torch.Generator,
+    family: Family, asked: Sequence[int], rows: int, *, order: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Codes (rows, LONG): each row as the model draws it, together closer to its shares than independent rows.
+    """Codes (rows, LONG) of a prompt: each row as the model draws it, together closer to its shares than single draws.
 
     One number a row, spread evenly over [0, 1), is read as an arithmetic code: it picks the first code by the cumulated
     shares, and its place within that code's share picks the next one. Behind STRATIFIED codes it is used up; each later
     code has numbers of its own, spread as evenly and shuffled.
     """
-    states, cache = prompt_states(model, embedded, rows)
+    batch = PrefixedRows(family, [tuple(asked)] * rows, room=LONG)
     number = (torch.arange(rows) + torch.rand(rows, generator=generator, dtype=torch.float64)) / rows
     drawn: list[Tensor] = []
     for place in range(LONG):
-        shares = model.model.generation_head(states[:, -1]).double().softmax(-1)[:, order[place]]
+        logits = family.code_logits(family.before_head(batch.hidden))
+        shares = logits.double().softmax(-1)[:, order[place]]
         sums = shares.cumsum(-1) / shares.sum(-1, keepdim=True)
         chosen = torch.searchsorted(sums, number[:, None], right=True).clamp(max=CODEBOOK - 1)
         low = torch.where(chosen > 0, sums.gather(1, (chosen - 1).clamp(min=0)), 0.0)
@@ -134,9 +133,7 @@ def draw_stratified(
             number = (shuffled + torch.rand(rows, generator=generator, dtype=torch.float64)) / rows
         drawn.append(order[place][chosen[:, 0]])
         if place < LONG - 1:
-            embedded = model.prepare_embeddings_for_image_generation(drawn[-1][:, None])
-            out = model.model.language_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
-            states = out.last_hidden_state
+            batch.feed(family.embed_codes(drawn[-1][:, None]))
     return torch.stack(drawn, 1)
 
 
@@ -155,7 +152,9 @@ class Shares:
     def __init__(
         self, model: JanusForConditionalGeneration, batches: Batches, judge: JudgeNetwork, *, seed: int
     ) -> None:
+        model.set_attn_implementation("eager")  # a third faster than the fused kernel for one query a row on a CPU
         self.model, self.batches, self.seed = model, batches, seed
+        self.family = Janus(model, batches.processor)
         self.generator = torch.Generator().manual_seed(seed)
         self.neutral = self.batches_of({"face": 1.0})
         self.order = order_of_codes(batches.pictures, batches.codes)
@@ -170,8 +169,7 @@ class Shares:
     @torch.no_grad()
     def drawn(self, asked: list[int], pictures: int) -> tuple[Tensor, list[Tensor]]:
         """Codes (pictures, LONG) of a prompt, and the shares of each of DECIDED in them."""
-        embedded = embedded_prompt(self.model, asked)
-        codes = draw_stratified(self.model, embedded, pictures, order=self.order, generator=self.generator)
+        codes = draw_stratified(self.family, asked, pictures, order=self.order, generator=self.generator)
         said = self.reader(codes)[:, -1].split(GROUPS, -1)[: len(DECIDED)]
         return codes, [logits.softmax(-1).mean(0) for logits in said]
 

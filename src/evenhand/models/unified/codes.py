@@ -1,22 +1,25 @@
 """Drawing pictures code by code. In: prefixes and seeds. Out: codes. One batched loop with a KV cache.
 
 Both branches of classifier-free guidance stand in one batch: logits = u + w (c - u), and w = 1 needs no unconditional
-branch. A row's draw is the argmax of its logits plus Gumbel noise from its own generator, one number a code and step.
-Two runs whose logits differ in the last bits (other batch sizes take other matrix kernels) then differ in a draw with a
-probability of the order of the change in probabilities. An inverse CDF adds such changes up over the whole codebook.
+branch. A row draws by the argmax of logits plus Gumbel noise from its own generator, in two stages: a block of codes by
+the block's probability, then a code in it. So 256 numbers do for a codebook of 16,384. Two runs whose logits differ in
+the last bits (other batch sizes take other matrix kernels) differ in a draw with a probability of the order of the
+change in probabilities. An inverse CDF adds such changes up over the whole codebook.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from evenhand.models.unified.family import Family
 from evenhand.models.unified.rows import PrefixedRows
 
-__all__ = ["DrawnCodes", "draw_codes", "guided"]
+__all__ = ["DrawnCodes", "RowDraws", "draw_codes", "guided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,18 @@ def draw_codes(
     if guidance != 1:
         branches += [family.without_text(prefix) for prefix in prefixes]
     batch = PrefixedRows(family, branches, room=steps + (0 if family.row_end is None else rows))
-    noise = _RowNoise(seeds, family.codebook_size) if temperature > 0 else None
+    draws = RowDraws(seeds, family.codebook_size) if temperature > 0 else None
     drawn: list[Tensor] = []
     finite = torch.ones(len(prefixes), dtype=torch.bool, device=batch.hidden.device)
     for step in range(steps):
         read = family.before_head(batch.hidden)
         logits = family.code_logits(read if guidance == 1 else guided(read, guidance))
-        finite &= logits.amax(dim=-1).isfinite()
-        code = _choose(logits, noise, temperature, top_k)
+        largest = logits.amax(dim=-1, keepdim=True)
+        finite &= largest[:, 0].isfinite()
+        if draws is None:
+            code = logits.argmax(dim=-1)
+        else:
+            code = draws.next((_likeliest(logits, top_k) - largest) / temperature)
         drawn.append(code)
         if step + 1 < steps:
             batch.feed(_embedded(family, code, row_is_full=(step + 1) % columns == 0, twice=guidance != 1))
@@ -98,32 +105,39 @@ def _embedded(family: Family, code: Int[Tensor, " pictures"], *, row_is_full: bo
     return torch.cat([fed, fed]) if twice else fed
 
 
-def _choose(
-    logits: Float[Tensor, "pictures codebook"], noise: "_RowNoise | None", temperature: float, top_k: int
-) -> Int[Tensor, " pictures"]:
-    if noise is None:
-        return logits.argmax(dim=-1)
-    if 0 < top_k < logits.shape[1]:
-        least = logits.topk(top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    drawn = noise.next().to(logits.device, non_blocking=True)
-    return drawn.add_(logits if temperature == 1 else logits / temperature).argmax(dim=-1)
+def _likeliest(logits: Float[Tensor, "pictures codebook"], top_k: int) -> Float[Tensor, "pictures codebook"]:
+    if not 0 < top_k < logits.shape[1]:
+        return logits
+    least = logits.topk(top_k, dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < least, -torch.inf)
 
 
-class _RowNoise:
-    """Standard Gumbel numbers, a row's from its own generator on the CPU, the same on every device.
+class RowDraws:
+    """Draws one code a row and step; a row's randomness is from its own generator on the CPU, the same on every device.
 
-    Made of 31 bits each: the largest is 22, so that codes of probability under 1e-9 are drawn a little too seldom.
+    Args:
+        seeds: One a row.
+        size: Codes there are.
     """
 
     def __init__(self, seeds: Sequence[int], size: int) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._bits = torch.empty(len(seeds), size + size % 2, dtype=torch.int32)
-        self._size = size
+        self._width = 2 ** math.ceil(math.log2(size) / 2)
+        self._blocks = math.ceil(size / self._width)
+        self._padding = self._blocks * self._width - size
+        self._uniform = torch.empty(len(seeds), self._blocks + self._width, dtype=torch.float64)
 
-    def next(self) -> Float[Tensor, "pictures codebook"]:
-        for row, generator in zip(self._bits.view(torch.int64), self._generators, strict=True):
-            row.random_(-(2**63), None, generator=generator)
-        # -log(-log(1 - u)): u keeps its precision near 0, where the large numbers come from.
-        uniform = self._bits.bitwise_and_(2**31 - 1)[:, : self._size].to(torch.float32).add_(0.5).mul_(2.0**-31)
-        return uniform.clamp_(max=1 - 2.0**-24).neg_().log1p_().neg_().log_().neg_()
+    def next(self, logits: Float[Tensor, "rows codes"]) -> Int[Tensor, " rows"]:
+        """One code a row.
+
+        Args:
+            logits: The largest of each row is 0; a row with NaN draws some code.
+        """
+        for row, generator in zip(self._uniform, self._generators, strict=True):
+            row.uniform_(generator=generator)
+        noise = (-(-self._uniform.log()).log()).to(logits.device, torch.float32, non_blocking=True)
+        blocks = pad(logits, (0, self._padding), value=-torch.inf).reshape(-1, self._blocks, self._width)
+        block = (blocks.exp().sum(dim=-1).log() + noise[:, : self._blocks]).argmax(dim=-1)
+        chosen = blocks[torch.arange(len(block), device=block.device), block]
+        code: Tensor = block * self._width + (chosen + noise[:, self._blocks :]).argmax(dim=-1)
+        return code
