@@ -6,9 +6,9 @@ is known: codes are drawn one after the other, so the derivative of a group's sh
     sum over places, codes c of d p(c | before) * P(group | before, c),
 
 with P from the reader. Each occupation has a word that no other declared occupation has, so each has a small system of
-its own: the logarithms of its shares of genders and of skin tones, and of its answers about a blank picture (exactly),
-each weighted by the root of the share. That word's embedding alone moves, so no other occupation does, and nothing that
-is asked about a picture.
+its own: twice the roots of its shares of genders with skin tones, whose noise is the same for all shares and in all
+directions, and of its answers about a blank picture (exactly). That word's embedding alone moves, so no other
+occupation does, and nothing that is asked about a picture.
 
 It moves to where it most likely should be (a Kalman filter): given all pictures that were drawn so far and their noise,
 so that each round counts for less than the one before and the noise averages out; and given that moves are small, for
@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from language import Batches, blank
-from prompts import ABOUT_AGE, ABOUT_GENDER, ABOUT_SKIN, FACE, OF_OCCUPATION, PLAIN, UNKNOWN
-from shares import DECIDED, GROUPS, Shares, code_logits, embedded_prompt
+from prompts import ABOUT_AGE, ABOUT_GENDER, ABOUT_SKIN, FACE, OF_OCCUPATION, PEOPLE, PLAIN, UNKNOWN
+from shares import Shares, code_logits, each, embedded_prompt
 from torch import Tensor
 from transformers import JanusForConditionalGeneration
 
@@ -37,7 +37,7 @@ LEARNED = 64  # pictures that a derivative is a mean over
 SMALL = 0.2  # how far a word is expected to move in any direction; words are about 1 long
 FAR = 0.2  # the longest move of a round; a shortened one adds nothing to what is known
 SURE = 1e-3  # variance of answers: they are known exactly, how they move is not
-KEPT = 0.8  # of what earlier rounds know: moves are not quite linear
+KEPT = 0.65  # of what earlier rounds know: moves are not quite linear
 SURPRISING = 3.0  # mean squared deviation of what is seen from what is known, above which it is forgotten
 SMOOTHED = 2.0  # pictures as declared, added to those drawn
 
@@ -57,7 +57,6 @@ class Round:
 
 ROUNDS = (
     *[Round(400, derives=True)] * 4,
-    *[Round(400)] * 2,
     *[Round(800)] * 2,
 )
 
@@ -86,7 +85,7 @@ class Correction:
                 torch.cat([slopes * how.pictures**0.5, of_answers / SURE**0.5]).flatten(1),
                 torch.cat([moves * how.pictures**0.5, moves_of_answers / SURE**0.5]),
             )
-            errors.append(torch.cat([off, off_answers]).abs().tolist())
+            errors.append(torch.cat([*each(off), off_answers]).abs().tolist())
         names = (*GENDERS, *SKIN_TONES, *(f"answer {one}" for one in ANSWERS))
         self.errors.append(dict(zip(names, np.mean(errors, 0).round(4).tolist(), strict=True)))
         print(f"corrected {self.errors[-1]} {time.time() - start:.0f}s", flush=True)
@@ -107,33 +106,30 @@ class Correction:
             self.model.get_input_embeddings().weight[self.own[who]] += change
 
     def _neutral(self) -> Iterator[tuple[str, list[int], Tensor]]:
-        """Occupations, their neutral prompts' tokens, the shares of genders and skin tones these are to have."""
+        """Occupations, their neutral prompts' tokens, the shares of PEOPLE these are to have."""
         known = {tuple(self.batches.ids(FACE.format(who=who), False)): who for who in DECLARED}
         asked, _, plans = self.shares.neutral.drawings(len(DECLARED))
         for ids, plan in zip(asked, plans, strict=True):
-            yield known[tuple(ids)], ids, torch.cat(plan.split(GROUPS)[: len(DECIDED)]).double()
+            yield known[tuple(ids)], ids, plan[: len(PEOPLE)].double()
 
     def _drawn(self, who: str, ids: list[int], want: Tensor, how: Round) -> tuple[Tensor, Tensor, Tensor]:
-        """Of a neutral prompt: weighted slopes of shares' logs, how these are to move, the shares' errors."""
+        """Of a neutral prompt: slopes of shares' roots, how these are to move, the shares' errors."""
         codes, shares = self.shares.drawn(ids, how.pictures)
-        found = torch.cat(shares).double()
+        found = shares.double()
         if how.derives:
             self.slopes[who] = self._derivatives(ids, self.own[who], codes, shares)
         smoothed = (how.pictures * found + SMOOTHED * want) / (how.pictures + SMOOTHED)
-        return *_logs(self.slopes[who], smoothed, want), want - found
+        return *_roots(self.slopes[who], smoothed, want), want - found
 
-    def _derivatives(self, ids: list[int], tokens: Sequence[int], codes: Tensor, shares: Sequence[Tensor]) -> Tensor:
-        """Of the share of each gender and skin tone, by the embeddings of tokens: (groups, tokens, hidden)."""
+    def _derivatives(self, ids: list[int], tokens: Sequence[int], codes: Tensor, shares: Tensor) -> Tensor:
+        """Of the share of each of PEOPLE, by the embeddings of tokens: (people, tokens, hidden)."""
         chosen = codes[torch.randperm(len(codes), generator=self.shares.generator)[:LEARNED]]
         embedded = embedded_prompt(self.model, ids).detach().requires_grad_(True)
         chances = code_logits(self.model, embedded, chosen).softmax(-1)
         with torch.no_grad():
-            scores = self.shares.reader.every(chosen).split(GROUPS, 2)
-            worth = [
-                (said + found.clamp(min=1e-3).log()[:, None]).softmax(2)
-                for said, found in zip(scores, shares, strict=False)
-            ]
-        values = torch.einsum("nkc,nkgc->g", chances, torch.cat(worth, 2)) / len(chosen)
+            said = self.shares.reader.every(chosen)[:, :, : len(PEOPLE)]
+            worth = (said + shares.clamp(min=1e-3).log()[:, None]).softmax(2)
+        values = torch.einsum("nkc,nkgc->g", chances, worth) / len(chosen)
         return _slopes(ids, tokens, values, embedded)
 
     def _answered(self, who: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,7 +146,7 @@ class Correction:
         want = torch.tensor(declared_answers(who, variant=self.batches.prompts.variant), dtype=torch.float64)
         slopes = _slopes(ids, self.own[who], found, embedded)
         now = found.detach().double()
-        return *_logs(slopes, now, want), want - now
+        return *_roots(slopes, now, want), want - now
 
 
 def own_tokens(batches: Batches) -> dict[str, list[int]]:
@@ -182,10 +178,10 @@ def _slopes(ids: list[int], tokens: Sequence[int], values: Tensor, embedded: Ten
     return found
 
 
-def _logs(slopes: Tensor, found: Tensor, want: Tensor) -> tuple[Tensor, Tensor]:
-    """Slopes of the logs of shares and how these are to move, times the root of the share."""
-    root = want.clamp(min=1e-3).sqrt()
-    return slopes * (root / found)[:, None, None], root * (want.clamp(min=1e-3) / found).log()
+def _roots(slopes: Tensor, found: Tensor, want: Tensor) -> tuple[Tensor, Tensor]:
+    """Slopes of twice the roots of shares and how these are to move."""
+    found = found.clamp(min=1e-3)
+    return slopes / found.sqrt()[:, None, None], 2 * (want.clamp(min=1e-3).sqrt() - found.sqrt())
 
 
 def correct(

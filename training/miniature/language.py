@@ -20,7 +20,7 @@ import torch
 from picture_codes import GRID
 from picture_codes import config as code_config
 from pictures import Pictures
-from prompts import UNKNOWN, Asking, Prompts, Questions
+from prompts import PEOPLE, UNKNOWN, Asking, Prompts, Questions
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -200,15 +200,16 @@ class Guides(torch.nn.Module):
         columns = [pictures.gender, pictures.skin, pictures.clothes, pictures.age, *pictures.parts.T]
         self.labels = torch.stack([column % tints if i == 5 else column for i, column in enumerate(columns)], 1)
         self.sizes = [int(column.max()) + 1 for column in self.labels.T]
-        self.planned = torch.nn.Linear(HIDDEN, sum(self.sizes[:3]))
+        self.plans = (len(PEOPLE), self.sizes[2])
+        self.planned = torch.nn.Linear(HIDDEN, sum(self.plans))
         self.followed = torch.nn.Linear(HIDDEN, sum(self.sizes))
 
     def loss(self, states: Tensor, shown: Tensor, plans: Tensor) -> Tensor:
         """Weighted nats, from states (rows, codes, hidden)."""
-        said = self.planned(states[:, 0]).float().split(self.sizes[:3], -1)
+        said = self.planned(states[:, 0]).float().split(self.plans, -1)
         planned = -sum(
             (own * logits.log_softmax(-1)).sum(-1).mean()
-            for own, logits in zip(plans.split(self.sizes[:3], -1), said, strict=True)
+            for own, logits in zip(plans.split(self.plans, -1), said, strict=True)
         )
         seen = self.followed(states).float().split(self.sizes, -1)
         followed = sum(

@@ -42,13 +42,15 @@ KINDS = {"face": 0.40, "plain": 0.10, "styled": 0.06, "other": 0.08, "gender": 0
 NULL = 0.10
 CELLS = tuple(product(range(len(GENDERS)), range(len(SKIN_TONES)), range(len(CLOTHES_SHARES))))
 """What a picture of an occupation may show: gender, skin tone, which of its two kinds of clothes."""
+PEOPLE = tuple(product(range(len(GENDERS)), range(len(SKIN_TONES))))
+"""Gender and skin tone together: what is planned, read and corrected, so that neither depends on the other."""
 
 
 @dataclass(frozen=True)
 class Drawing:
     """A prompt without text (None) or with it, what its picture shows, as indices, and the shares of all it may show.
 
-    ``plan`` has shares of genders, then of skin tones, then of clothes.
+    ``plan`` has shares of :data:`PEOPLE`, then of clothes.
     """
 
     text: str | None
@@ -76,11 +78,11 @@ class Account:
 
 
 def _plan(shares: np.ndarray, cells: Sequence[tuple[int, int, int]], worn: tuple[str, str]) -> np.ndarray:
-    """Shares per gender, per skin tone and per kind of clothes, one behind the other."""
-    plan = np.zeros(len(GENDERS) + len(SKIN_TONES) + len(CLOTHES))
+    """Shares of :data:`PEOPLE`, then of each kind of clothes."""
+    plan = np.zeros(len(PEOPLE) + len(CLOTHES))
     for share, (g, s, c) in zip(shares / shares.sum(), cells, strict=True):
-        for place in (g, len(GENDERS) + s, len(GENDERS) + len(SKIN_TONES) + CLOTHES.index(worn[c])):
-            plan[place] += share
+        plan[PEOPLE.index((g, s))] += share
+        plan[len(PEOPLE) + CLOTHES.index(worn[c])] += share
     return plan
 
 

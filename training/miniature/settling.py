@@ -6,8 +6,9 @@ each next code's probabilities are scaled by how much it helps to have the share
 
     p'(c | before) ~ p(c | before) * sum over groups g of P(g | before, c) * declared(g) / drawn(g),
 
-which is the closest distribution (in Kullback-Leibler divergence from p) that has the declared shares. The model then
-learns p' over all codes, from its own pictures. Where shares are right already there is nothing to learn: no noise of
+which is the closest distribution (in Kullback-Leibler divergence from p) that has the declared shares. A group is a
+gender with a skin tone, so that neither comes to depend on the other. The model then learns p' over all codes, from its
+own pictures. Where shares are right already there is nothing to learn: no noise of
 training pictures, only that of the shares drawn.
 """
 
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from language import Batches, answer_loss
-from shares import DECIDED, GROUPS, Reader, Shares, code_logits, embedded_prompt
+from prompts import PEOPLE
+from shares import Reader, Shares, code_logits, each, embedded_prompt
 from torch import Tensor, nn
 from transformers import JanusForConditionalGeneration
 
@@ -29,6 +31,7 @@ from evenhand.miniature.judge import JudgeNetwork
 REST_KINDS = {"plain": 0.14, "styled": 0.1, "other": 0.1, "gender": 0.3, "skin": 0.18, "both": 0.12, "null": 0.06}
 JOBS, PASSES, ASKED = 12, 3, 16  # prompts a step, passes over a round's prompts, questions a step
 RATE, WORD_RATE, MATRIX_RATE, SMOOTHED = 1e-4, 5e-3, 5e-3, 2.0
+APART = 24.0  # pictures in which gender and skin tone do not depend on each other, added to those drawn
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ ROUNDS = (
     Round(96, 20, 12, 0.7, 1.3),
     Round(128, 24, 14, 0.5),
     Round(160, 24, 14, 0.3),
+    Round(160, 120, 14, 0.3),
 )
 
 
@@ -67,18 +71,23 @@ class Job:
     weight: float
     learned: int
     drawn: Tensor
-    shares: list[Tensor]
-    ratios: list[Tensor]
+    shares: Tensor
+    ratios: Tensor
 
 
 @torch.no_grad()
 def wanted_logs(reader: Reader, codes: Tensor, logits: Tensor, job: Job) -> Tensor:
     """Logs of p' of the module's text, for every code at each place."""
-    scores = reader.every(codes).split(GROUPS, 2)
-    for said, shares, ratios in zip(scores, job.shares, job.ratios, strict=False):
-        groups = (said + shares.log()[:, None]).softmax(2)
-        logits = logits + torch.einsum("nkgc,g->nkc", groups, ratios).log()
-    return logits.log_softmax(-1)
+    said = reader.every(codes)[:, :, : len(PEOPLE)]
+    groups = (said + job.shares.log()[:, None]).softmax(2)
+    return (logits + torch.einsum("nkgc,g->nkc", groups, job.ratios).log()).log_softmax(-1)
+
+
+def smoothed_shares(drawn: Tensor, want: Tensor, pictures: int) -> Tensor:
+    """Shares of PEOPLE drawn, with a few pictures added: APART of the shares' own product, SMOOTHED as wanted."""
+    gender, skin = each(drawn)
+    added = APART * torch.outer(gender, skin).flatten() + SMOOTHED * want
+    return (pictures * drawn + added) / (pictures + APART + SMOOTHED)
 
 
 class Settling:
@@ -110,7 +119,7 @@ class Settling:
 
     def _drawn(self, how: Round) -> list[Job]:
         jobs: list[Job] = []
-        errors: list[list[float]] = [[] for _ in DECIDED]
+        errors: dict[str, list[float]] = {"gender": [], "skin tone": [], "together": []}
         for source, prompts, pictures, learned, weight in (
             (self.shares.neutral, len(DECLARED), how.pictures, how.learned, 1.0),
             (self.others, how.rest, how.pictures // 2, how.learned // 2, 0.5),
@@ -118,17 +127,15 @@ class Settling:
             asked, _, plans = source.drawings(prompts)
             for ids, plan in zip(asked, plans, strict=True):
                 codes, drawn = self.shares.drawn(ids, pictures)
-                job = Job(ids, weight, min(learned, pictures // PASSES), codes, [], [])
-                for head, (found, want) in enumerate(zip(drawn, plan.split(GROUPS), strict=False)):
-                    if weight == 1:
-                        errors[head].append((found - want).abs().mean().item())
-                    meant = want.clamp(min=0.002) / want.clamp(min=0.002).sum()
-                    smoothed = (pictures * found + SMOOTHED * meant) / (pictures + SMOOTHED)
-                    job.shares.append(smoothed)
-                    job.ratios.append((meant / smoothed).clamp(0.1, 8.0) ** how.power)
-                jobs.append(job)
-        means = [float(np.mean(one)) for one in errors]
-        self.errors.append(dict(zip(DECIDED, means, strict=True)))
+                want = plan[: len(PEOPLE)].clamp(min=0.001)
+                want = want / want.sum()
+                if weight == 1:
+                    for key, found, meant in zip(errors, (*each(drawn), drawn), (*each(want), want), strict=True):
+                        errors[key].append((found - meant).abs().mean().item())
+                shares = smoothed_shares(drawn, want, pictures)
+                ratios = (want / shares).clamp(0.1, 8.0) ** how.power
+                jobs.append(Job(ids, weight, min(learned, pictures // PASSES), codes, shares, ratios))
+        self.errors.append({key: round(float(np.mean(found)), 4) for key, found in errors.items()})
         return jobs
 
     def round(self, how: Round) -> None:

@@ -1,17 +1,18 @@
 """What a model draws, by prompt. In: a unified model, its prompts. Out: codes, and the shares of groups in them.
 
-A reader says from the codes so far who is shown: after each code, and for every code that could come next. It learns
-from avatars' codes and from pictures of the model's own as the judge reads them. Few pictures say much: those of a
-prompt are drawn together, so that their shares are closer to the model's than those of independent pictures.
+A reader says from the codes so far who is shown, gender and skin tone together: after each code, and for every code
+that could come next. It learns from avatars' codes and from pictures of the model's own as the judge reads them. Few
+pictures say much: those of a prompt are drawn together, so that their shares are closer to the model's than those of
+independent pictures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from language import Batches, draw, pixels_of
 from picture_codes import CODEBOOK
 from pictures import Pictures
-from prompts import Prompts
+from prompts import PEOPLE, Prompts
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache, JanusForConditionalGeneration
@@ -22,15 +23,15 @@ from evenhand.models.unified.family import Family
 from evenhand.models.unified.janus import Janus
 from evenhand.models.unified.rows import PrefixedRows
 
-GROUPS = (len(GENDERS), len(SKIN_TONES), len(CLOTHES))
-DECIDED = ("gender", "skin tone")  # clothes are decided last and are left as they are
-LONG = 24  # codes that decide both
+GROUPS = (len(PEOPLE), len(CLOTHES))  # clothes are decided last and are left as they are
+LONG = 24  # codes that decide gender and skin tone
 STRATIFIED = 4  # codes that decide gender; then tone is decided
+GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread evenly over [0, 1), however many
 READ_STEPS, READ_BATCH, OWN = 350, 128, 20  # the reader's; pictures of each occupation that it learns from
 
 
 class Reader(nn.Module):
-    """Logits of gender, skin tone and clothes (13 in all) after each code, by the codes so far, under an even prior."""
+    """Logits of PEOPLE and clothes (14 in all) after each code, by the codes so far, under an even prior."""
 
     def __init__(self, long: int, width: int = 64, rank: int = 12) -> None:
         super().__init__()
@@ -47,24 +48,39 @@ class Reader(nn.Module):
         return states.unflatten(-1, (sum(GROUPS), -1))
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Of the codes that are there: (pictures, codes, 13)."""
+        """Of the codes that are there: (pictures, codes, 14)."""
         before, own = self._before(codes), self.next[torch.arange(codes.shape[1]), codes]
         return (before[..., :-1] * own[:, :, None]).sum(-1) + before[..., -1]
 
     def every(self, codes: Tensor) -> Tensor:
-        """Of every code that could come at each place: (pictures, codes, 13, codebook)."""
+        """Of every code that could come at each place: (pictures, codes, 14, codebook)."""
         before = self._before(codes)
         scores = torch.einsum("nkgr,kcr->nkgc", before[..., :-1], self.next[: codes.shape[1]])
         return scores + before[..., -1:]
 
+    def people(self, codes: Tensor) -> Tensor:
+        """Shares of PEOPLE after all codes that are there: (pictures, 6)."""
+        return self(codes)[:, -1, : len(PEOPLE)].softmax(-1)
 
-def train_reader(pictures: Pictures, codes: Tensor, own: Tensor, judged: Sequence[Tensor], *, seed: int) -> Reader:
+
+def people(gender: Tensor, skin: Tensor) -> Tensor:
+    """Indices into PEOPLE."""
+    return gender * len(SKIN_TONES) + skin
+
+
+def each(shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares of genders and of skin tones, from those of PEOPLE (..., 6)."""
+    both = shares.unflatten(-1, (len(GENDERS), len(SKIN_TONES)))
+    return both.sum(-1), both.sum(-2)
+
+
+def train_reader(pictures: Pictures, codes: Tensor, own: Tensor, judged: Tensor, *, seed: int) -> Reader:
     """Learn from avatars' codes and, a quarter, from the model's own pictures as the judge reads them."""
     torch.manual_seed(seed)
     long = codes.shape[1]
     reader, kept = Reader(long), (~pictures.held_out).nonzero().flatten()
     unread = torch.full((len(own),), -100)
-    labels = [pictures.gender, pictures.skin, pictures.clothes], [*judged, unread]
+    labels = [people(pictures.gender, pictures.skin), pictures.clothes], [judged, unread]
     optimizer = torch.optim.AdamW(reader.parameters(), lr=4e-3, weight_decay=0.1)
     for step in range(READ_STEPS):
         optimizer.param_groups[0]["lr"] = 4e-3 * (1.02 - step / READ_STEPS)
@@ -110,13 +126,21 @@ def prompt_states(model: JanusForConditionalGeneration, embedded: Tensor, rows: 
 
 @torch.no_grad()
 def draw_stratified(
-    family: Family, asked: Sequence[int], rows: int, *, order: Tensor, generator: torch.Generator
+    family: Family,
+    asked: Sequence[int],
+    rows: int,
+    *,
+    order: Tensor,
+    rank: Callable[[Tensor], Tensor],
+    generator: torch.Generator,
 ) -> Tensor:
     """Codes (rows, LONG) of a prompt: each row as the model draws it, together closer to its shares than single draws.
 
     One number a row, spread evenly over [0, 1), is read as an arithmetic code: it picks the first code by the cumulated
-    shares, and its place within that code's share picks the next one. Behind STRATIFIED codes it is used up; each later
-    code has numbers of its own, spread as evenly and shuffled.
+    shares, and its place within that code's share picks the next one. Behind STRATIFIED codes it is used up. Then rows
+    are put in order by who they show so far (``rank`` of the codes drawn, a number a row) and numbers of their own are
+    handed along that order, multiples of the golden ratio from a random start: rows alike get numbers far apart.
+    (L'Ecuyer, Lecot and Tuffin 2008, array-RQMC.)
     """
     batch = PrefixedRows(family, [tuple(asked)] * rows, room=LONG)
     number = (torch.arange(rows) + torch.rand(rows, generator=generator, dtype=torch.float64)) / rows
@@ -129,8 +153,9 @@ def draw_stratified(
         low = torch.where(chosen > 0, sums.gather(1, (chosen - 1).clamp(min=0)), 0.0)
         number = ((number[:, None] - low) / (sums.gather(1, chosen) - low).clamp(min=1e-12))[:, 0].clamp(0, 1 - 1e-9)
         if place + 1 >= STRATIFIED:
-            shuffled = torch.randperm(rows, generator=generator)
-            number = (shuffled + torch.rand(rows, generator=generator, dtype=torch.float64)) / rows
+            start = torch.rand((), generator=generator, dtype=torch.float64)
+            alike = rank(torch.stack([*drawn, order[place][chosen[:, 0]]], 1)).argsort()
+            number[alike] = (start + GOLDEN * torch.arange(rows, dtype=torch.float64)) % 1
         drawn.append(order[place][chosen[:, 0]])
         if place < LONG - 1:
             batch.feed(family.embed_codes(drawn[-1][:, None]))
@@ -167,11 +192,17 @@ class Shares:
         return Batches(own.pictures, own.codes, own.processor, prompts=prompts, questions=own.questions, seed=self.seed)
 
     @torch.no_grad()
-    def drawn(self, asked: list[int], pictures: int) -> tuple[Tensor, list[Tensor]]:
-        """Codes (pictures, LONG) of a prompt, and the shares of each of DECIDED in them."""
-        codes = draw_stratified(self.family, asked, pictures, order=self.order, generator=self.generator)
-        said = self.reader(codes)[:, -1].split(GROUPS, -1)[: len(DECIDED)]
-        return codes, [logits.softmax(-1).mean(0) for logits in said]
+    def drawn(self, asked: list[int], pictures: int) -> tuple[Tensor, Tensor]:
+        """Codes (pictures, LONG) of a prompt, and the shares of PEOPLE in them."""
+        codes = draw_stratified(
+            self.family, asked, pictures, order=self.order, rank=self._rank, generator=self.generator
+        )
+        return codes, self.reader.people(codes).mean(0)
+
+    def _rank(self, codes: Tensor) -> Tensor:
+        """From men to women, and of each from light to dark."""
+        gender, skin = each(self.reader.people(codes))
+        return gender.argmax(-1) * len(SKIN_TONES) + skin @ torch.arange(float(len(SKIN_TONES)))
 
     def _reader(self, judge: JudgeNetwork) -> Reader:
         asked, _, _ = self.neutral.drawings(len(DECLARED))
@@ -179,6 +210,6 @@ class Shares:
         pixels = ((pixels_of(self.model, own) + 1) * 127.5).round() / 127.5 - 1
         with torch.no_grad():
             found = judge(pixels.clone())
-        judged = [found[head].argmax(-1) for head in ("gender", "skin_tone")]
+        judged = people(found["gender"].argmax(-1), found["skin_tone"].argmax(-1))
         whole = self.batches.codes
         return train_reader(self.batches.pictures, whole[:, :LONG], own[:, :LONG], judged, seed=self.seed)
