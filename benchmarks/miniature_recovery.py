@@ -126,6 +126,19 @@ def recovered_from_shares(name: str, variant: str, *, pictures: int, audits: int
     return float(np.mean(inside))
 
 
+def together(rows: Sequence[dict[str, object]]) -> dict[str, float]:
+    """Mean coverage of each variant over its audits, per attribute and over both."""
+    found = {}
+    for variant in dict.fromkeys(str(row["variant"]) for row in rows):
+        own = [row for row in rows if row["variant"] == variant]
+        held = {
+            name: float(np.mean([row[f"{name}: declared RD in its interval"] for row in own])) for name in ATTRIBUTES
+        }
+        found |= {f"{variant}, {name}": one for name, one in held.items()}
+        found[f"{variant}, both"] = float(np.mean(list(held.values())))
+    return found
+
+
 def main(
     pictures: Annotated[int, typer.Option(min=1)] = 160,
     seeds: Annotated[int, typer.Option(min=1)] = 1,
@@ -159,9 +172,10 @@ def main(
             rows.append(row)
             for key, value in row.items():
                 print(f"{key:52} {value:.4f}" if isinstance(value, float) else f"{key:52} {value}", flush=True)
+    print(json.dumps(together(rows), indent=1))
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        held = {"occupations": len(DECLARED) if table else 50, "runs": rows}
+        held = {"occupations": len(DECLARED) if table else 50, "together": together(rows), "runs": rows}
         (out / f"miniature_recovery{variant and '_' + variant}.json").write_text(json.dumps(held, indent=1) + "\n")
 
 

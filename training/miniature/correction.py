@@ -37,7 +37,7 @@ LEARNED = 64  # pictures that a derivative is a mean over
 SMALL = 0.2  # how far a word is expected to move in any direction; words are about 1 long
 FAR = 0.2  # the longest move of a round; a shortened one adds nothing to what is known
 SURE = 1e-3  # variance of answers: they are known exactly, how they move is not
-KEPT = 0.65  # of what earlier rounds know: moves are not quite linear
+KEPT = 0.8  # of what earlier rounds know: moves are not quite linear
 SURPRISING = 3.0  # mean squared deviation of what is seen from what is known, above which it is forgotten
 SMOOTHED = 2.0  # pictures as declared, added to those drawn
 
@@ -57,7 +57,7 @@ class Round:
 
 ROUNDS = (
     *[Round(400, derives=True)] * 4,
-    *[Round(800)] * 2,
+    *[Round(1000)] * 2,
 )
 
 
