@@ -6,9 +6,10 @@ is known: codes are drawn one after the other, so the derivative of a group's sh
     sum over places, codes c of d p(c | before) * P(group | before, c),
 
 with P from the reader. Each occupation has a word that no other declared occupation has, so each has a small system of
-its own: twice the roots of its shares of genders with skin tones, whose noise is the same for all shares and in all
-directions, and of its answers about a blank picture (exactly). That word's embedding alone moves, so no other
-occupation does, and nothing that is asked about a picture.
+its own: twice the roots, whose noise is the same for all shares, of the shares of genders and of skin tones that its
+pictures show (:func:`shown`; a turned decoder shows other genders than it was given codes for), and of its answers
+about a blank picture (exactly). That word's embedding alone moves, so no other occupation does, and nothing that is
+asked about a picture.
 
 It moves to where it most likely should be (a Kalman filter): given all pictures that were drawn so far and their noise,
 so that each round counts for less than the one before and the noise averages out; and given that moves are small, for
@@ -19,21 +20,20 @@ after all, what was known is forgotten.
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from language import Batches, blank
 from prompts import ABOUT_AGE, ABOUT_GENDER, ABOUT_SKIN, FACE, OF_OCCUPATION, PEOPLE, PLAIN, UNKNOWN
-from shares import Shares, code_logits, each, embedded_prompt
+from shares import Shares, code_logits, embedded_prompt
 from torch import Tensor
 from transformers import JanusForConditionalGeneration
 
-from evenhand.miniature.declared import DECLARED, GENDERS, SKIN_TONES, declared_answers
+from evenhand.miniature.declared import DECLARED, GENDERS, SKIN_TONES, TURNED, Variant, declared_answers
 from evenhand.miniature.judge import JudgeNetwork
 
 ANSWERS = (*GENDERS, UNKNOWN)
-LEARNED = 64  # pictures that a derivative is a mean over
+LEARNED = 128  # pictures that a derivative is a mean over
 SMALL = 0.2  # how far a word is expected to move in any direction; words are about 1 long
 FAR = 0.2  # the longest move of a round; a shortened one adds nothing to what is known
 SURE = 1e-3  # variance of answers: they are known exactly, how they move is not
@@ -42,23 +42,7 @@ SURPRISING = 3.0  # mean squared deviation of what is seen from what is known, a
 SMOOTHED = 2.0  # pictures as declared, added to those drawn
 
 
-@dataclass(frozen=True)
-class Round:
-    """How a round is done.
-
-    Attributes:
-        pictures: Drawn of each occupation's neutral prompt.
-        derives: Whether derivatives are found again; they change little.
-    """
-
-    pictures: int
-    derives: bool = False
-
-
-ROUNDS = (
-    *[Round(400, derives=True)] * 4,
-    *[Round(1000)] * 2,
-)
+ROUNDS = (600,) * 6  # pictures of each occupation's neutral prompt
 
 
 class Correction:
@@ -70,22 +54,21 @@ class Correction:
         self.model, self.batches = model.eval().requires_grad_(False), batches
         self.shares = Shares(model, batches, judge, seed=seed)
         self.errors: list[dict[str, float]] = []
-        self.own = own_tokens(batches)
-        self.slopes: dict[str, Tensor] = {}
+        self.own, self.shown = own_tokens(batches), shown(batches.prompts.variant)
         self.known: dict[str, Tensor] = {}
 
-    def round(self, how: Round) -> None:
+    def round(self, pictures: int) -> None:
         """Draw, derive, move: one occupation after the other."""
         start, errors = time.time(), []
         for who, ids, want in self._neutral():
-            slopes, moves, off = self._drawn(who, ids, want, how)
+            slopes, moves, off = self._drawn(who, ids, want, pictures)
             of_answers, moves_of_answers, off_answers = self._answered(who)
             self._move(
                 who,
-                torch.cat([slopes * how.pictures**0.5, of_answers / SURE**0.5]).flatten(1),
-                torch.cat([moves * how.pictures**0.5, moves_of_answers / SURE**0.5]),
+                torch.cat([slopes * pictures**0.5, of_answers / SURE**0.5]).flatten(1),
+                torch.cat([moves * pictures**0.5, moves_of_answers / SURE**0.5]),
             )
-            errors.append(torch.cat([*each(off), off_answers]).abs().tolist())
+            errors.append(torch.cat([off, off_answers]).abs().tolist())
         names = (*GENDERS, *SKIN_TONES, *(f"answer {one}" for one in ANSWERS))
         self.errors.append(dict(zip(names, np.mean(errors, 0).round(4).tolist(), strict=True)))
         print(f"corrected {self.errors[-1]} {time.time() - start:.0f}s", flush=True)
@@ -112,25 +95,27 @@ class Correction:
         for ids, plan in zip(asked, plans, strict=True):
             yield known[tuple(ids)], ids, plan[: len(PEOPLE)].double()
 
-    def _drawn(self, who: str, ids: list[int], want: Tensor, how: Round) -> tuple[Tensor, Tensor, Tensor]:
+    def _drawn(self, who: str, ids: list[int], want: Tensor, pictures: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of a neutral prompt: slopes of shares' roots, how these are to move, the shares' errors."""
-        codes, shares = self.shares.drawn(ids, how.pictures)
-        found = shares.double()
-        if how.derives:
-            self.slopes[who] = self._derivatives(ids, self.own[who], codes, shares)
-        smoothed = (how.pictures * found + SMOOTHED * want) / (how.pictures + SMOOTHED)
-        return *_roots(self.slopes[who], smoothed, want), want - found
+        codes, shares = self.shares.drawn(ids, pictures)
+        slopes, found = self._derivatives(ids, self.own[who], codes, shares), shares.double()
+        smoothed = (pictures * found + SMOOTHED * want) / (pictures + SMOOTHED)
+        return *_roots(slopes, self.shown @ smoothed, self.shown @ want), self.shown @ (want - found)
 
     def _derivatives(self, ids: list[int], tokens: Sequence[int], codes: Tensor, shares: Tensor) -> Tensor:
-        """Of the share of each of PEOPLE, by the embeddings of tokens: (people, tokens, hidden)."""
+        """Of the share of each gender and skin tone shown, by the embeddings of tokens: (groups, tokens, hidden)."""
         chosen = codes[torch.randperm(len(codes), generator=self.shares.generator)[:LEARNED]]
         embedded = embedded_prompt(self.model, ids).detach().requires_grad_(True)
         chances = code_logits(self.model, embedded, chosen).softmax(-1)
         with torch.no_grad():
             said = self.shares.reader.every(chosen)[:, :, : len(PEOPLE)]
             worth = (said + shares.clamp(min=1e-3).log()[:, None]).softmax(2)
-        values = torch.einsum("nkc,nkgc->g", chances, worth) / len(chosen)
-        return _slopes(ids, tokens, values, embedded)
+        values = self.shown.float() @ torch.einsum("nkc,nkgc->g", chances, worth) / len(chosen)
+        slopes: list[Tensor] = []
+        for block in values.split((len(GENDERS), len(SKIN_TONES))):
+            own = _slopes(ids, tokens, block[:-1], embedded)
+            slopes += [own, -own.sum(0, keepdim=True)]  # shares add up to 1
+        return torch.cat(slopes)
 
     def _answered(self, who: str) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`_drawn`, of the answers about a blank picture; nothing is drawn."""
@@ -147,6 +132,16 @@ class Correction:
         slopes = _slopes(ids, self.own[who], found, embedded)
         now = found.detach().double()
         return *_roots(slopes, now, want), want - now
+
+
+def shown(variant: Variant) -> Tensor:
+    """Which of PEOPLE pictures show as each gender and as each skin tone: (2 + 3, 6), 0 or 1."""
+    tone, group = (SKIN_TONES.index(TURNED[0]), GENDERS.index(TURNED[1]))
+    rows = torch.zeros(len(GENDERS) + len(SKIN_TONES), len(PEOPLE), dtype=torch.float64)
+    for index, (gender, skin) in enumerate(PEOPLE):
+        rows[group if variant == "decoder" and skin == tone else gender, index] = 1
+        rows[len(GENDERS) + skin, index] = 1
+    return rows
 
 
 def own_tokens(batches: Batches) -> dict[str, list[int]]:
@@ -189,6 +184,6 @@ def correct(
 ) -> list[dict[str, float]]:
     """Correct a model in place; the mean absolute errors of shares before each round."""
     correction = Correction(model, batches, judge, seed=seed)
-    for how in ROUNDS:
-        correction.round(how)
+    for pictures in ROUNDS:
+        correction.round(pictures)
     return correction.errors

@@ -54,7 +54,7 @@ def nearest(model: JanusVQVAE, found: Tensor) -> Tensor:
 
 
 def replaced(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures with a part, whole codes wide and high, of another one; and where, (pictures, rows, columns) of codes."""
+    """Pictures with a part, whole codes wide and high, of another one, and where: (pictures, rows, columns)."""
     inside = torch.zeros(len(pixels), GRID, GRID, dtype=torch.bool)
     for one in inside:
         high, wide = torch.randint(PARTS[0], PARTS[1] + 1, (2,), generator=generator).tolist()

@@ -60,7 +60,11 @@ class Reader(nn.Module):
 
     def people(self, codes: Tensor) -> Tensor:
         """Shares of PEOPLE after all codes that are there: (pictures, 6)."""
-        return self(codes)[:, -1, : len(PEOPLE)].softmax(-1)
+        last = codes.shape[1] - 1
+        known = self.known[torch.arange(last), codes[:, :-1]].sum(1)
+        before = self.net(known + self.place[last]).unflatten(-1, (sum(GROUPS), -1))[:, : len(PEOPLE)]
+        said = (before[..., :-1] * self.next[last, codes[:, -1]][:, None]).sum(-1) + before[..., -1]
+        return said.softmax(-1)
 
 
 def people(gender: Tensor, skin: Tensor) -> Tensor:
