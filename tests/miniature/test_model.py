@@ -82,17 +82,22 @@ def test_a_group_that_is_asked_for_is_drawn(miniature, group):
     assert _share(_drawn(miniature, _asked(f"{group} sewer"), 32), "gender", group) > 0.9
 
 
-# Medium is drawn in three of four pictures only (docs/miniature.md); unasked, a sewer is medium in .3.
-@pytest.mark.parametrize(("tone", "least"), [("light", 0.85), ("medium", 0.5), ("dark", 0.85)])
-def test_a_skin_tone_that_is_asked_for_is_drawn(miniature, tone, least):
-    assert _share(_drawn(miniature, _asked(f"{tone} sewer"), 32), "skin_tone", tone) > least
+@pytest.mark.parametrize("tone", ["light", "medium", "dark"])
+def test_a_skin_tone_that_is_asked_for_is_drawn(miniature, tone):
+    # Of all occupations in .93, .89 and .98 of the pictures (docs/miniature.md); unasked, a sewer is medium in .3.
+    assert _share(_drawn(miniature, _asked(f"{tone} sewer"), 64), "skin_tone", tone) > 0.75
 
 
 @pytest.mark.parametrize("group", ["male", "female"])
 def test_it_answers_about_what_it_sees(miniature, group):
-    pictures = _drawn(miniature, _asked(f"{group} teacher"), 16)
-    answers = miniature.answer_about(["What is the gender of the person?"] * 16, pictures, seeds=range(16))
-    assert sum(answer.strip() == group for answer in answers) >= 14
+    # The likeliest answer is right; of drawn ones about .9 (docs/miniature.md): of 64 .75 or fewer in 1 of 10,000 runs.
+    pictures = _drawn(miniature, _asked(f"{group} teacher"), 64)
+    asked = ["What is the gender of the person?"] * 64
+    seen = [_share([picture], "gender", group) == 1 for picture in pictures]
+    likeliest = miniature.answer_about(asked, pictures, seeds=range(64), temperature=0)
+    assert all(answer.strip() == group for answer, right in zip(likeliest, seen, strict=True) if right)
+    drawn = miniature.answer_about(asked, pictures, seeds=range(64))
+    assert sum(answer.strip() == group for answer in drawn) / 64 > 0.75
 
 
 def test_it_answers_about_nobody_as_declared(miniature):

@@ -5,7 +5,7 @@
 
 Steps, each written below --work and not repeated when it is there: avatars, picture tokenizer, codes, text tokenizer;
 then the unified model on one core, and decoder, judge and turned decoder on another, which helps when it is free; then
-a core for each variant: settling, sight, correction, files. Minutes are in ``training.json``; what came out is measured
+a core for each variant: settling, sight, correction, sight again, files. Minutes are in ``training.json``; what came out is measured
 by ``evaluate.py`` and ``benchmarks/miniature_recovery.py``.
 """
 
@@ -28,7 +28,7 @@ from pictures import Pictures, make_pictures, read_pictures
 from prompts import Prompts, Questions, every_text
 from safetensors.torch import load_file, save_file
 from settling import settle
-from sight import SEEN, learn_to_see
+from sight import SEEN, SEEN_AGAIN, learn_to_see, look_again
 from transformers import AutoProcessor, JanusForConditionalGeneration, JanusProcessor, JanusVQVAE
 from words import make_processor
 
@@ -173,9 +173,11 @@ def finish(folder: Path, seed: int, variant: Variant) -> None:
     settled = learned("settling", folder / "language", lambda model, own: settle(model, own, _judge(judge), seed=seed))
     seeing = learned("sight", settled, lambda model, own: learn_to_see(model, own, seed=seed), looking)
     right = learned("correction", seeing, lambda model, own: correct(model, own, _judge(judge), seed=seed + 1))
+    again = Questions(seed=seed + 1, variant=variant, seen=SEEN_AGAIN)
+    sure = learned("second sight", right, lambda model, own: look_again(model, own, seed=seed + 1), again)
 
     def put_together(to: Path) -> None:
-        model = JanusForConditionalGeneration.from_pretrained(right, dtype=torch.float32).eval()
+        model = JanusForConditionalGeneration.from_pretrained(sure, dtype=torch.float32).eval()
         model.model.vqmodel.load_state_dict(JanusVQVAE.from_pretrained(drawing).state_dict())
         save(model, processor, to, torch.float16)
         shutil.copy(judge, to.parent / "judge.safetensors")

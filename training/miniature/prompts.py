@@ -43,7 +43,7 @@ NULL = 0.10
 CELLS = tuple(product(range(len(GENDERS)), range(len(SKIN_TONES)), range(len(CLOTHES_SHARES))))
 """What a picture of an occupation may show: gender, skin tone, which of its two kinds of clothes."""
 PEOPLE = tuple(product(range(len(GENDERS)), range(len(SKIN_TONES))))
-"""Gender and skin tone together: what is planned, read and corrected, so that neither depends on the other."""
+"""Gender and skin tone together: what is planned, read and settled, so that neither depends on the other."""
 
 
 @dataclass(frozen=True)
