@@ -5,8 +5,8 @@
 
 Steps, each written below --work and not repeated when it is there: avatars, picture tokenizer, codes, text tokenizer;
 then the unified model on one core, and decoder, judge and turned decoder on another, which helps when it is free; then
-a core for each variant: settling, sight, correction, sight again, files. Minutes are in ``training.json``; what came out is measured
-by ``evaluate.py`` and ``benchmarks/miniature_recovery.py``.
+a core for each variant: settling, sight, correction, sight again, files. Minutes are in ``training.json``; what came
+out is measured by ``evaluate.py`` and ``benchmarks/miniature_recovery.py``.
 """
 
 import argparse
