@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnsweringModel",
     "CodeModel",
+    "ComparingModel",
     "Continuation",
     "Decoding",
     "ImageModel",
@@ -264,4 +265,32 @@ class CodeModel(Protocol):
 
     def features(self, pictures: "Sequence[Image]", *, where: str) -> "Float[Tensor, 'pictures features']":
         """Features of each picture, averaged over places: of the ``encoder``, its ``codes``, or ``projected``."""
+        ...
+
+
+@runtime_checkable
+class ComparingModel(Protocol):
+    """What a ``CodeModel`` has that compares prompts without doing the work of each picture anew; no gradients."""
+
+    def log_probs_under(
+        self,
+        texts: Sequence[str],
+        codes: "Int[Tensor, 'pictures codes']",
+        *,
+        guidance: float | None = None,
+        batch_size: int | None = None,
+    ) -> "Float[Tensor, 'pictures texts codes']":
+        """``log_prob`` of every picture under every text, on the CPU; memory grows with ``batch_size`` alone."""
+        ...
+
+    def mean_probabilities(
+        self,
+        text: str,
+        codes: "Int[Tensor, 'pictures codes']",
+        *,
+        guidance: float | None = None,
+        batch_size: int | None = None,
+        positions: slice | None = None,
+    ) -> "Float[Tensor, 'positions codebook']":
+        """Of each position the mean over pictures of the next code's probabilities after the codes before it."""
         ...

@@ -4,7 +4,9 @@ import pytest
 import torch
 from tiny_unified import CODES, LONG, SHORT, SIZE, made
 
-from evenhand.models.unified import likelihood
+from evenhand.errors import BadInputError
+from evenhand.models.protocol import ComparingModel
+from evenhand.models.unified import comparing, likelihood
 
 
 def next_code_logits(model, kind, prefix, codes):
@@ -118,3 +120,79 @@ def test_an_adapter_on_emu3s_head_counts(models):
     plain = model.logits([SHORT], codes, guidance=1.0)
     model.model.lm_head = Adapted(model.model.lm_head)
     torch.testing.assert_close(model.logits([SHORT], codes, guidance=1.0), plain * 2)
+
+
+TEXTS = [SHORT, LONG, "a woman and a cat"]
+
+
+def _random_codes(model, pictures, *, seed=5):
+    places = model.code_shape[0] * model.code_shape[1]
+    return torch.randint(CODES, (pictures, places), generator=torch.manual_seed(seed))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0, 0.0])
+def test_every_picture_under_every_text_is_log_prob(model, guidance, monkeypatch):
+    monkeypatch.setattr(comparing, "_ROWS", 7)
+    codes = _random_codes(model, 5)
+    found = model.log_probs_under(TEXTS, codes, guidance=guidance, batch_size=2)
+    assert isinstance(model, ComparingModel)
+    assert (found.shape, found.dtype) == ((5, 3, codes.shape[1]), torch.float32)
+    with torch.no_grad():
+        plain = [model.log_prob([text] * 5, codes, guidance=guidance) for text in TEXTS]
+    torch.testing.assert_close(found, torch.stack(plain, dim=1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.log_probs_under(TEXTS, codes, guidance=guidance, batch_size=5), found)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_text_is_read_once_and_logits_come_a_few_at_a_time(kind, guidance, monkeypatch):
+    monkeypatch.setattr(comparing, "_ROWS", 8)
+    model = made(kind)
+    codes = _random_codes(model, 6)
+    read, held = [], []
+    model.family.language_model.register_forward_hook(
+        lambda _module, _args, given, _out: read.append(given["inputs_embeds"].shape[:2]), with_kwargs=True
+    )
+    whole = model.family.code_logits
+    model.family.code_logits = lambda part: held.append(part.shape[:-1].numel()) or whole(part)
+    prefixes = [model.family.prefix(text) for text in TEXTS]
+    nothing = {model.family.without_text(prefix) for prefix in prefixes} if guidance != 1 else set()
+    model.log_probs_under(TEXTS, codes, guidance=guidance, batch_size=4)
+    assert sorted(tokens for rows, tokens in read if rows == 1) == sorted(len(one) - 1 for one in [*prefixes, *nothing])
+    assert [rows for rows, _ in read].count(4) == [rows for rows, _ in read].count(2) == 3 + len(nothing)
+    assert max(held) == 8
+    model.mean_probabilities(SHORT, codes, guidance=guidance, batch_size=4)
+    assert max(held) == 8
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_mean_probabilities_are_the_mean_of_softmax(model, guidance):
+    codes = _random_codes(model, 5)
+    found = model.mean_probabilities(LONG, codes, guidance=guidance, batch_size=2)
+    with torch.no_grad():
+        plain = model.logits([LONG] * 5, codes, guidance=guidance).softmax(dim=-1).mean(dim=0)
+    torch.testing.assert_close(found, plain, atol=1e-6, rtol=1e-4)
+    some = model.mean_probabilities(LONG, codes, guidance=guidance, positions=slice(1, 4))
+    torch.testing.assert_close(some, found[1:4])
+
+
+def test_comparing_leaves_the_model_as_it_was(kind):
+    model = made(kind)
+    codes = _random_codes(model, 2)
+    expected = model.log_probs_under([SHORT], codes)
+    model.model.train()
+    model.model.gradient_checkpointing_enable()
+    assert torch.equal(model.log_probs_under([SHORT], codes), expected)
+    assert model.model.training
+    assert not expected.requires_grad
+
+
+def test_nothing_to_compare_is_refused(model):
+    codes = _random_codes(model, 2)
+    with pytest.raises(BadInputError, match="texts: got none"):
+        model.log_probs_under([], codes)
+    with pytest.raises(BadInputError, match="batch_size"):
+        model.log_probs_under([SHORT], codes, batch_size=0)
+    with pytest.raises(BadInputError, match="guidance"):
+        model.log_probs_under([SHORT], codes, guidance=float("nan"))
+    with pytest.raises(BadInputError, match="whole numbers"):
+        model.mean_probabilities(SHORT, codes + CODES)

@@ -134,7 +134,7 @@ def test_answers_about_pictures(model):
         (lambda model: model.log_prob(["a", "b"], _codes(model, 0)), "codes: got 1 for 2"),
         (lambda model: model.log_prob(["a"], _codes(model, 0), guidance=float("nan")), "guidance: got nan"),
         (lambda model: model.encode([]), "pictures: got none"),
-        (lambda model: model.features([picture(1)], where="layer 3"), "allowed: encoder, codes, projected"),
+        (lambda model: model.features([picture(1)], where="layer 3"), "allowed: encoder, (latents, )?codes, projected"),
         (lambda model: model.answer_about([], [], seeds=[]), "got 0 questions"),
         (lambda model: model.answer_about(["a"], [], seeds=[1]), "pictures: got 0 for 1"),
         (lambda model: model.answer_about(["a"], [picture(1)], seeds=[1], max_tokens=0), "max_tokens 0"),

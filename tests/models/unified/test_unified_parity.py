@@ -7,6 +7,7 @@ from tiny_unified import CODES, LONG, SHORT, SIZE, made, picture, tiny
 from evenhand.models.protocol import CodeModel, ImageModel
 from evenhand.models.unified.family import Family
 from evenhand.models.unified.load import family_of
+from evenhand.models.unified.pixels import fitted
 
 
 def test_members(model, kind):
@@ -116,6 +117,11 @@ def test_encode_gives_the_codes_transformers_gives(models):
     assert torch.equal(janus.encode([square])[0], theirs)
 
 
+def _janus_pixels(seen):
+    small = fitted(seen, height=6, width=6)
+    return torch.from_numpy(np.array(small)).permute(2, 0, 1)[None] / 127.5 - 1
+
+
 def test_features_by_hand(models):
     janus, emu3, seen = models["janus"], models["emu3"], [picture(1), picture(2)]
     vq = janus.model.model.vqmodel
@@ -123,11 +129,14 @@ def test_features_by_hand(models):
         inputs = janus.processor.image_processor(images=seen, return_tensors="pt")["pixel_values"]
         states = janus.model.model.vision_model(inputs).last_hidden_state
         projected = janus.model.model.aligner(states)
+        latents = vq.quant_conv(vq.encoder(torch.cat([_janus_pixels(one) for one in seen])))
         vectors = vq.quantize.get_codebook_entry(janus.encode(seen))  # (pictures, dimension, rows, columns)
         table = emu3.model.model.vqmodel.quantize.embedding.weight[emu3.encode(seen)]
         words = emu3.model.get_input_embeddings().weight[emu3.family.code_ids[emu3.encode(seen)]]
     torch.testing.assert_close(janus.features(seen, where="encoder"), states.mean(dim=1))
     torch.testing.assert_close(janus.features(seen, where="projected"), projected.mean(dim=1))
+    unit = latents / latents.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(janus.features(seen, where="latents"), unit.mean(dim=(2, 3)))
     torch.testing.assert_close(janus.features(seen, where="codes"), vectors.mean(dim=(2, 3)))
     torch.testing.assert_close(emu3.features(seen, where="codes"), table.mean(dim=1))
     torch.testing.assert_close(emu3.features(seen, where="projected"), words.mean(dim=1))

@@ -91,6 +91,11 @@ class Emu3:
         """The Llama-like transformer inside."""
         return self.model.model.text_model
 
+    @property
+    def picture_modules(self) -> tuple[Any, ...]:
+        """Of the VQ model the encoder and the codebook; the embeddings of codes belong to the language model."""
+        return self._vq.encoder, self._vq.quant_conv, self._vq.quantize
+
     def prefix(self, text: str) -> tuple[int, ...]:
         """Start, the text with the suffix, and the header that says how many rows and columns follow."""
         own = self.processor

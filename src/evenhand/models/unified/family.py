@@ -51,6 +51,11 @@ class Family(Protocol):
         """The transformer without a head; called with ``inputs_embeds``."""
         ...
 
+    @property
+    def picture_modules(self) -> tuple[Any, ...]:
+        """The torch modules between pixels and features: what is trained to see, without what draws and writes."""
+        ...
+
     def prefix(self, text: str) -> tuple[int, ...]:
         """The ids that ask for a picture of ``text``, up to the token behind which the first code stands.
 

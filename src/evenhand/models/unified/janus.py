@@ -42,7 +42,7 @@ class Janus:
     top_k: int = 0
     row_end: int | None = None
     pads_pictures: bool = False
-    places: tuple[str, ...] = ("encoder", "codes", "projected")
+    places: tuple[str, ...] = ("encoder", "latents", "codes", "projected")
 
     def __init__(self, model: Any, processor: Any) -> None:
         from transformers import JanusForConditionalGeneration
@@ -75,6 +75,12 @@ class Janus:
     def language_model(self) -> Any:
         """The Llama inside."""
         return self.model.model.language_model
+
+    @property
+    def picture_modules(self) -> tuple[Any, ...]:
+        """SigLIP and its aligner; of the VQGAN the encoder and the codebook."""
+        own, vq = self.model.model, self._vq
+        return own.vision_model, own.aligner, vq.encoder, vq.quant_conv, vq.quantize
 
     def prefix(self, text: str) -> tuple[int, ...]:
         """Start, the chat template around the text, and the token that begins a picture."""
@@ -121,7 +127,7 @@ class Janus:
     @torch.no_grad()
     def encode(self, picture: Image) -> Int[Tensor, " codes"]:
         """The codebook's vectors of smallest angle to what the VQGAN's encoder sees."""
-        seen = self._vq.quant_conv(self._vq.encoder(self._pixels(picture)))[0].flatten(1).T.float()
+        seen = self._latents(picture)
         table = self._vq.quantize.embedding.weight.float()
         cosines: Tensor = normalize(seen, dim=-1) @ normalize(table, dim=-1).T
         return cosines.argmax(dim=-1)
@@ -137,16 +143,24 @@ class Janus:
         """A mean over positions.
 
         ``encoder``: SigLIP's last hidden state (understanding). ``projected``: the same behind the aligner, as the
-        language model gets it. ``codes``: the unit vectors of the picture's codes in the VQGAN's codebook (generation).
+        language model gets it. Generation: ``latents``, what the VQGAN's encoder gives before it is quantised, as unit
+        vectors, of which the angle alone decides the code; ``codes``: the unit vectors of those codes in the codebook.
         """
+        if where == "latents":
+            seen = self._latents(picture)
+            return normalize(seen, dim=-1).mean(dim=0)
         if where == "codes":
             vectors = self._vq.quantize.embedding(self.encode(picture))
             unit: Tensor = normalize(vectors.float(), dim=-1)
             return unit.mean(dim=0)
         inputs = self.processor.image_processor(images=[picture], return_tensors="pt")["pixel_values"]
-        seen = self.model.model.get_image_features(inputs.to(self.model.device, self.model.dtype), return_dict=True)
-        states: Tensor = seen.last_hidden_state if where == "encoder" else seen.pooler_output
+        found = self.model.model.get_image_features(inputs.to(self.model.device, self.model.dtype), return_dict=True)
+        states: Tensor = found.last_hidden_state if where == "encoder" else found.pooler_output
         return states.float().flatten(0, -2).mean(dim=0)
+
+    def _latents(self, picture: Image) -> Tensor:
+        latents: Tensor = self._vq.quant_conv(self._vq.encoder(self._pixels(picture)))[0]
+        return latents.flatten(1).T.float()
 
     def _pixels(self, picture: Image) -> Tensor:
         lines, columns = self.code_shape

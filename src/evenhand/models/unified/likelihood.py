@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from evenhand.models.unified.codes import guided
 from evenhand.models.unified.family import Family
 
-__all__ = ["code_log_probs", "forced_logits"]
+__all__ = ["code_log_probs", "forced_logits", "written_codes"]
 
 _POSITIONS = 1024
 """Positions whose logits are held together: a codebook of 32,768 and 8,100 codes would take 1 GB a picture."""
@@ -79,7 +79,7 @@ def _states(
     width = max(len(prefix) for prefix in prefixes)
     ids = torch.tensor([[0] * (width - len(prefix)) + list(prefix) for prefix in prefixes], device=codes.device)
     real = torch.tensor([[0] * (width - len(prefix)) + [1] * len(prefix) for prefix in prefixes], device=codes.device)
-    written, places = _written(family, codes)
+    written, places = written_codes(family, codes)
     read = torch.cat([family.embed(ids), written[:, :-1]], dim=1)
     given: dict[str, Tensor] = {}
     if not bool(real.all()):
@@ -90,7 +90,7 @@ def _states(
     return states if places is None else states[:, places]
 
 
-def _written(family: Family, codes: Int[Tensor, "rows codes"]) -> tuple[Tensor, Tensor | None]:
+def written_codes(family: Family, codes: Int[Tensor, "rows codes"]) -> tuple[Tensor, Tensor | None]:
     """Embeddings of everything from the first code to the last, and where among it the codes are."""
     embedded = family.embed_codes(codes)
     if family.row_end is None:

@@ -21,6 +21,7 @@ from evenhand.models.transformers_loop import DecodingLoop, generate_text
 from evenhand.models.transformers_prompt import PromptEncoder
 from evenhand.models.unified.arguments import check_numbers, check_pairs, checked_codes
 from evenhand.models.unified.codes import DrawnCodes, draw_codes
+from evenhand.models.unified.comparing import compared_log_probs, mean_probabilities
 from evenhand.models.unified.family import Family
 from evenhand.models.unified.likelihood import code_log_probs, forced_logits
 from evenhand.models.unified.load import load_family
@@ -232,6 +233,67 @@ class UnifiedModel:
         weight, prefixes, own = self._scored(texts, codes, guidance)
         return code_log_probs(self.family, prefixes, own, guidance=weight)
 
+    def log_probs_under(
+        self,
+        texts: Sequence[str],
+        codes: Int[Tensor, "pictures codes"],
+        *,
+        guidance: float | None = None,
+        batch_size: int | None = None,
+    ) -> Float[Tensor, "pictures texts codes"]:
+        """``log_prob`` of every picture under every text, in nats, at most 0; float32 on the CPU, no gradient.
+
+        Each text is read once for all pictures. Memory grows with ``batch_size`` and hardly with the pictures: of each
+        only the result is kept.
+
+        Args:
+            texts: One or more.
+            codes: 0-based, raster order.
+            guidance: w; None is the model's own, as in ``generate``.
+            batch_size: Pictures read together; None is the model's own.
+
+        Raises:
+            BadInputError: No text, codes out of range or of another picture size, or a number out of range.
+        """
+        weight, size, own = self._compared(codes, guidance, batch_size)
+        with _evaluating(self.model):
+            return compared_log_probs(self.family, self._prefixes(texts), own, guidance=weight, batch_size=size)
+
+    def mean_probabilities(
+        self,
+        text: str,
+        codes: Int[Tensor, "pictures codes"],
+        *,
+        guidance: float | None = None,
+        batch_size: int | None = None,
+        positions: slice | None = None,
+    ) -> Float[Tensor, "positions codebook"]:
+        """Of each position the mean over pictures of the next code's probabilities, given all codes before it.
+
+        Rows sum to 1; float32 on the CPU, no gradient. Memory: 4 bytes a position and code of the codebook, and what a
+        batch takes.
+
+        Args:
+            text: In front of every picture.
+            codes: 0-based, raster order.
+            guidance: As ``log_probs_under``.
+            batch_size: As ``log_probs_under``.
+            positions: Which codes; None: all.
+
+        Raises:
+            BadInputError: As ``log_probs_under``.
+        """
+        weight, size, own = self._compared(codes, guidance, batch_size)
+        with _evaluating(self.model):
+            return mean_probabilities(
+                self.family,
+                self.family.prefix(text),
+                own,
+                guidance=weight,
+                batch_size=size,
+                positions=positions or slice(None),
+            )
+
     def encode(self, pictures: Sequence[Image]) -> Int[Tensor, "pictures codes"]:
         """Codes of pictures, on the CPU; each is cropped to the grid's shape at its centre and scaled.
 
@@ -305,8 +367,9 @@ class UnifiedModel:
             pictures: At least one.
             where: ``encoder`` what the picture encoder sees, ``codes`` the codebook's vectors of the picture's codes,
                 ``projected`` what the language model gets. Janus: encoder and projected belong to the understanding
-                path (SigLIP, aligner), codes to the generation path. Emu3 has one path: encoder is before the
-                quantisation, projected are the codes' embeddings.
+                path (SigLIP, aligner), codes to the generation path, and so do ``latents``, the unit vectors that codes
+                are found from, before the quantisation. Emu3 has one path: encoder is before the quantisation,
+                projected are the codes' embeddings.
 
         Raises:
             BadInputError: No picture, or a place the model does not have.
@@ -349,6 +412,13 @@ class UnifiedModel:
             self._prefixes(texts),
             checked_codes(codes, self.code_shape, self.codebook_size).to(self.model.device),
         )
+
+    def _compared(self, codes: Tensor, guidance: float | None, batch_size: int | None) -> tuple[float, int, Tensor]:
+        weight, size = (self.guidance if guidance is None else guidance, batch_size or self.batch_size)
+        check_numbers(weight, 1.0, 0)
+        if batch_size is not None and batch_size < 1:
+            raise BadInputError(f"batch_size: got {batch_size}; allowed: 1 and more.")
+        return weight, size, checked_codes(codes, self.code_shape, self.codebook_size).to(self.model.device)
 
 
 _NOT_FINITE = "the logits are not finite (NaN or infinity); load the weights in float32 or bfloat16."
