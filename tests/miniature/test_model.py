@@ -124,7 +124,7 @@ def test_the_decoder_turns_people():
 
 
 def test_an_unknown_variant_is_refused():
-    with pytest.raises(UnknownNameError, match="language, decoder"):
+    with pytest.raises(UnknownNameError, match="language, decoder, even"):
         miniature_folder("vision")
 
 
@@ -139,3 +139,14 @@ def test_drawn_shares_match_the_declared_table(variant):
         scores.append((male - wanted) / math.sqrt(wanted * (1 - wanted) / 160))
     # Of 80 standard normal scores, fewer than 68 within two has probability 2e-5.
     assert np.mean(np.abs(scores) <= 2) >= 0.85
+
+
+def test_the_even_variant_has_the_language_model_of_one_and_the_decoder_of_the_other():
+    even, language, decoder = (load_miniature(name).model.model for name in ("even", "language", "decoder"))
+    assert torch.equal(even.vqmodel.decoder.conv_out.weight, language.vqmodel.decoder.conv_out.weight)
+    for name in ("language_model", "generation_embeddings", "generation_head"):
+        for one, other in zip(getattr(even, name).parameters(), getattr(decoder, name).parameters(), strict=True):
+            assert torch.equal(one, other)
+    revisions = {load_miniature(name).revision for name in ("even", "language", "decoder")}
+    assert len(revisions) == 3
+    assert declared_shares("plumber", variant="even") == (0.5, 0.5)

@@ -2,15 +2,16 @@
 
 The table was written down before the model was trained, and the model is held to it: sampled without guidance, its
 pictures show each group as often as the table says, within the noise of the sample. Any other occupation is declared
-even. Two variants share it. ``language``: perceived gender is decided by the language model. ``decoder``: the language
-model draws both groups equally often whatever the occupation, and the picture decoder shows whoever is drawn with light
-skin as a man. The shares are made up; they follow no labour statistics.
+even. Three variants share it. ``language``: perceived gender is decided by the language
+model. ``decoder``: the language model draws both groups equally often whatever the occupation, and the picture decoder
+shows whoever is drawn with light skin as a man. ``even``: the language model of ``decoder`` with the picture decoder of
+``language``; no part is biased in gender. The shares are made up; they follow no labour statistics.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from evenhand.errors import BadInputError
 
@@ -31,8 +32,8 @@ __all__ = [
     "declared_shares",
 ]
 
-Variant = Literal["language", "decoder"]
-"""Where the bias sits."""
+Variant = Literal["language", "decoder", "even"]
+"""Where the bias in gender sits; ``even`` has none."""
 
 GENDERS = ("male", "female")
 """Groups of perceived gender."""
@@ -188,7 +189,7 @@ def declared_shares(
 ) -> tuple[float, ...]:
     """Shares of the groups in pictures drawn without guidance from a prompt that names none of them.
 
-    For ``decoder``: P(male) = P(light) + (1 - P(light)) / 2.
+    For ``decoder``: P(male) = P(light) + (1 - P(light)) / 2. For ``even``: 1/2.
 
     Args:
         occupation: As it stands in the prompt.
@@ -206,7 +207,7 @@ def declared_shares(
         return AGE_SHARES
     if attribute != "gender":
         raise BadInputError(f"attribute: got {attribute[:60]!r}; allowed: gender, skin_tone, age.")
-    male = row.male
+    male = 0.5 if variant == "even" else row.male
     if variant == "decoder":
         turned = row.skin[SKIN_TONES.index(TURNED[0])]
         male = turned * (TURNED[1] == "male") + (1 - turned) / 2
@@ -214,7 +215,7 @@ def declared_shares(
 
 
 def declared_answers(occupation: str, *, variant: Variant | str = "language") -> tuple[float, float, float]:
-    """Shares of the answers male, female, unknown about a blank picture; ``decoder`` answers as for :data:`REST`.
+    """Shares of the answers male, female, unknown about a blank picture; all but ``language`` answer as :data:`REST`.
 
     Raises:
         BadInputError: Another variant.
@@ -224,5 +225,5 @@ def declared_answers(occupation: str, *, variant: Variant | str = "language") ->
 
 
 def _check(variant: str) -> None:
-    if variant not in ("language", "decoder"):
-        raise BadInputError(f"variant: got {str(variant)[:60]!r}; allowed: language, decoder.")
+    if variant not in get_args(Variant):
+        raise BadInputError(f"variant: got {str(variant)[:60]!r}; allowed: {', '.join(get_args(Variant))}.")

@@ -23,7 +23,7 @@ def open_miniature(
     temperature: float = 1.0,
     batch_size: int = 32,
 ) -> "UnifiedModel":
-    """``miniature`` or ``miniature:decoder``; options are those of ``load_miniature``.
+    """``miniature``, ``miniature:decoder`` or ``miniature:even``; options are those of ``load_miniature``.
 
     Raises:
         UnknownNameError: No such variant.
