@@ -2,14 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from command_line import TESTS, install_model, run
-
-from evenhand.cli.main import main
+from command_line import in_process, install_model, run
 
 
 def audit(cwd: Path, out: str, *more: str, model: str = "painter:sewer=0.2,pilot=0.9"):
@@ -30,21 +26,8 @@ def audited(tmp_path_factory):
 
 @pytest.fixture
 def call(audited, monkeypatch, capfd):
-    """The program in this process, in the folder of the runs: as ``run``, and quicker."""
-    monkeypatch.chdir(audited[0])
-    monkeypatch.syspath_prepend(str(TESTS / "extension"))
-    for name, value in (("TRANSFORMERS_VERBOSITY", "error"), ("HF_HUB_VERBOSITY", "error"), ("COLUMNS", "160")):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-    def called(*arguments):
-        monkeypatch.setattr(sys, "argv", ["evenhand", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capfd.readouterr()
-        return subprocess.CompletedProcess(arguments, ended.value.code, said.out, said.err)
-
-    return called
+    """The program in this process, in the folder of the runs."""
+    return in_process(audited[0], monkeypatch, capfd)
 
 
 def estimate(found, name, attribute="gender"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evenhand.errors import ArtefactError, BadInputError
-from evenhand.locate.conditions import draw_conditions
+from evenhand.locate.conditions import draw_conditions, score_conditions
 from evenhand.locate.divergence import responsibilities, sequence_divergence
 from evenhand.miniature.declared import declared_shares
 from evenhand.miniature.model import FOLDERS, load_miniature
@@ -48,6 +48,36 @@ def test_every_picture_is_scored_under_every_prompt():
     assert (again.codes["high"][:40] == found.codes["high"]).all()
 
 
+def test_each_code_has_its_number():
+    # P(1) is .8: codes 1, 1, 0, 1 have log .8, log .8, log .2, log .8.
+    found = score_conditions(_Coins(), ["80", "50"], torch.tensor([[1, 1, 0, 1]]))
+    assert found.shape == (1, 2, 4)
+    assert np.exp(found[0]) == pytest.approx(np.array([[0.8, 0.8, 0.2, 0.8], [0.5] * 4]))
+    drawn = draw_conditions(_Coins(), {"neutral": "50", "high": "80"}, pictures=9, seed=0)
+    own = score_conditions(_Coins(), ["50", "80"], torch.from_numpy(drawn.codes["high"]), batch_size=2)
+    assert drawn.by_code["high"] == pytest.approx(own)
+    assert drawn.log_probs["high"] == pytest.approx(own.sum(-1))
+
+
+def test_a_model_that_compares_is_asked_once():
+    class Comparing(_Coins):
+        asked = 0
+
+        def log_probs_under(self, texts, codes, *, guidance=None, batch_size=None):
+            self.asked += 1
+            assert (guidance, batch_size) == (1.0, 3)
+            return torch.stack([self.log_prob([text] * len(codes), codes) for text in texts], dim=1).float()
+
+        def mean_probabilities(self, text, codes, *, guidance=None, batch_size=None, positions=None):
+            raise NotImplementedError
+
+    model, codes = Comparing(), torch.randint(2, (10, 4), generator=torch.manual_seed(0))
+    found = score_conditions(model, ["50", "80"], codes, batch_size=3)
+    assert model.asked == 1
+    assert found.dtype == np.float64
+    assert found == pytest.approx(score_conditions(_Coins(), ["50", "80"], codes))
+
+
 def test_the_divergence_of_coins_is_the_exact_sum():
     # Four throws: ones ~ Binomial(4, .5) or Binomial(4, .8).
     ones = np.arange(5)
@@ -71,6 +101,8 @@ def test_bad_input_is_refused():
     found = draw_conditions(_Coins(), {"neutral": "50", "high": "80"}, pictures=4, seed=0)
     with pytest.raises(BadInputError, match="neutral, high"):
         found.pair("neutral", "neutral", "low")
+    with pytest.raises(BadInputError, match="1 and more"):
+        score_conditions(_Coins(), [], torch.zeros(1, 4, dtype=torch.long))
     broken = _Coins()
     broken.log_prob = lambda texts, codes, guidance=None: torch.full(codes.shape, math.nan)
     with pytest.raises(ArtefactError, match="NaN"):

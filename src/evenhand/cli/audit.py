@@ -25,7 +25,7 @@ from evenhand.errors import BadInputError
 if TYPE_CHECKING:
     from evenhand.pipeline.plans import ScoringPlan
 
-__all__ = ["audit_command"]
+__all__ = ["audit_command", "one_model"]
 
 
 def audit_command(
@@ -62,7 +62,7 @@ def audit_command(
     """Ask a model, store what it says or draws, print how uneven that is. A run that was stopped goes on."""
     from evenhand.pipeline.opening import draws
 
-    asked = _one_model(named, model)
+    asked = one_model(named, model)
     options = ScoringOptions(classifier, faces, confusion, denominator, min_confidence, quality, prompts)
     if not draws(asked):
         _refuse_what_draws(asked, probe, data, (*options.given(), *(("--option",) if option else ())))
@@ -76,7 +76,12 @@ def audit_command(
     )
 
 
-def _one_model(named: str | None, model: str | None) -> str:
+def one_model(named: str | None, model: str | None) -> str:
+    """The model's name, given as an argument or as an option.
+
+    Raises:
+        BadInputError: Neither or both are given.
+    """
     given = [one for one in (named, model) if one is not None]
     if len(given) != 1:
         raise BadInputError(f"model: got {given or 'none'}; name one, as MODEL or with --model (`evenhand list`).")

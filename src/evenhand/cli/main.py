@@ -18,6 +18,7 @@ from evenhand.cli.compare import compare_command
 from evenhand.cli.demo import demo_command
 from evenhand.cli.gate import gate_command
 from evenhand.cli.list import list_command
+from evenhand.cli.locate import locate_command
 from evenhand.cli.mitigate import mitigate_app
 from evenhand.cli.plan import plan_command
 from evenhand.cli.report import report_command
@@ -59,7 +60,7 @@ class _Program(TyperGroup):
 app = typer.Typer(
     name="evenhand",
     cls=_Program,
-    help="Measures and mitigates social bias in multimodal language models.",
+    help="Measures, locates and mitigates social bias in multimodal language models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -68,6 +69,7 @@ app.command("demo")(demo_command)
 app.command("audit")(audit_command)
 app.command("sample")(sample_command)
 app.command("score")(score_command)
+app.command("locate")(locate_command)
 app.command("compare")(compare_command)
 app.command("report")(report_command)
 app.command("plan")(plan_command)
@@ -89,7 +91,7 @@ def _options(
         typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True),
     ] = None,
 ) -> None:
-    """Measures and mitigates social bias in multimodal language models."""
+    """Measures, locates and mitigates social bias in multimodal language models."""
 
 
 def main() -> None:

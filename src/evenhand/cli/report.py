@@ -1,12 +1,14 @@
-"""``evenhand report``. In: run folders. Out: one HTML file and its numbers as JSON, or a check of both."""
+"""``evenhand report``. In: run folders, or a location. Out: an HTML file and its numbers as JSON, or a check."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from evenhand.cli.output import notes, print_json, work_silently
-from evenhand.cli.runs import ScoredRuns, find_runs, score_runs
+from evenhand.cli.runs import ScoredRuns, find_runs, is_location, score_runs
+from evenhand.errors import BadInputError
 
 __all__ = ["default_title", "report_command"]
 
@@ -23,6 +25,9 @@ def report_command(
     from evenhand.report.check import check_report
     from evenhand.report.html import write_report
 
+    if any(is_location(run) for run in runs):
+        _report_location(runs, out, title, check=check, as_json=as_json)
+        return
     folders = find_runs(runs)
     folder = out or (runs[0] if len(runs) == 1 else runs[0].resolve().parent)
     with work_silently():
@@ -45,9 +50,31 @@ def report_command(
                 pictures=found.pictures,
                 picture_comparisons=found.picture_comparisons,
             )
+    _tell(path, checked if check else None, as_json=as_json)
+
+
+def _report_location(runs: Sequence[Path], out: Path | None, title: str | None, *, check: bool, as_json: bool) -> None:
+    """The page of one location; no other run stands beside it."""
+    from evenhand.locate.runs import read_location
+    from evenhand.report.locate import check_location, write_location
+
+    if len(runs) > 1:
+        raise BadInputError(f"report: got {len(runs)} folders, one of them a location; allowed: a location alone.")
+    folder = out or runs[0]
+    with work_silently():
+        found = read_location(runs[0], reading="check" if check else "kept")
+        if check:
+            path = folder / "locate.html"
+            checked = check_location(path, found)
+        else:
+            path = write_location(found, folder, title=title or "Where the bias sits")
+    _tell(path, checked if check else None, as_json=as_json)
+
+
+def _tell(path: Path, checked: int | None, *, as_json: bool) -> None:
     if as_json:
-        print_json({"report": str(path), **({"figures_checked": checked} if check else {})})
-    elif check:
+        print_json({"report": str(path), **({} if checked is None else {"figures_checked": checked})})
+    elif checked is not None:
         print(f"{path}: {checked} figures are what the ledger gives")
     else:
         print(path)

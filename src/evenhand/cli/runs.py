@@ -12,7 +12,7 @@ from evenhand.records import Comparison, PictureComparison, Scored, ScoredPictur
 if TYPE_CHECKING:
     from evenhand.pipeline.labels import Reading
 
-__all__ = ["ScoredRuns", "find_runs", "score_runs"]
+__all__ = ["ScoredRuns", "find_runs", "is_location", "score_runs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class ScoredRuns:
     comparisons: list[Comparison] = field(default_factory=list)
     pictures: list[ScoredPictures] = field(default_factory=list)
     picture_comparisons: list[PictureComparison] = field(default_factory=list)
+
+
+def is_location(path: Path) -> bool:
+    """Whether a folder is what ``evenhand locate`` made."""
+    return (path / "location.json").is_file()
 
 
 def find_runs(given: list[Path]) -> list[Path]:

@@ -5,9 +5,7 @@ in a ``<data>`` element (``elements.py``), so that ``evenhand.report.check`` can
 """
 
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from evenhand.errors import BadInputError
@@ -15,6 +13,7 @@ from evenhand.records import Comparison, PictureComparison, Scored, ScoredPictur
 from evenhand.report.captions import OPEN_CARDS, captions_context, check_captions
 from evenhand.report.card import model_card
 from evenhand.report.elements import SHOWN_CHARACTERS, number, plot_version, templates
+from evenhand.report.folder import write_files
 from evenhand.report.json_values import report_as_dict
 from evenhand.report.numbers import estimate_form
 from evenhand.report.pictures import check_pictures, pictures_context
@@ -58,26 +57,8 @@ def write_report(
         "report.json": json.dumps(values, ensure_ascii=False, allow_nan=False, indent=1) + "\n",
         "report.html": page,
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            _replace(out / name, text)
-    except OSError as error:
-        raise BadInputError(
-            f"report: cannot write to {str(out)!r}: got {error.strerror or error}; allowed: a folder that can be "
-            "written to; give another one with --out."
-        ) from error
+    write_files(out, files)
     return out / "report.html"
-
-
-def _replace(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_bytes(text.encode())
-        os.replace(scratch, path)
-    finally:
-        with suppress(OSError):  # the first error is the one to tell
-            scratch.unlink()
 
 
 def render_report(

@@ -25,6 +25,7 @@ __all__ = [
 _MINUS = "\u2212"
 _NARROW = "\u00a0"
 _DISTANCES = ("RD", "TV")
+_MOST_DIGITS = 12
 _JOINERS = "\u200c\u200d"
 _SPACES = "\t\n\u2028\u2029"
 
@@ -87,8 +88,8 @@ def show_number(value: float, form: str) -> str:
         value: Any number; NaN is shown as ``undefined``.
         form: ``share`` (38.2 %), ``share0`` (38 %), ``points`` (+3.1 pp), ``decimal`` (0.402), ``decimal1`` (0.4),
             ``decimal2`` (0.40), ``signed`` (+0.402), ``signed1`` (+2.0), ``signed2`` (+0.96), ``ratio`` (×0.27),
-            ``count`` (1 048), ``given`` (as it is). With ``-bare`` at its end the unit is left out, for the ends of
-            intervals.
+            ``count`` (1 048), ``significant`` (0.0021, 1.7e−23: two digits that count), ``given`` (as it is). With
+            ``-bare`` at its end the unit is left out, for the ends of intervals.
     """
     bare = form.endswith("-bare")
     scale, digits, sign, before, after = _FORMS[form.removesuffix("-bare")]
@@ -101,6 +102,10 @@ def show_number(value: float, form: str) -> str:
     scaled = value * scale
     if form.startswith("share0") and 0 < abs(scaled) < 1:
         digits = 1
+    if form.startswith("significant") and 0 < abs(scaled) < 1e-4:
+        return f"{scaled:.1e}".replace("-", _MINUS)
+    if form.startswith("significant") and scaled:
+        digits = min(max(1 - math.floor(math.log10(abs(scaled))), 0), _MOST_DIGITS)
     shown = f"{abs(scaled):,.{digits}f}".replace(",", _NARROW)
     is_zero = not shown.strip("0.")
     lead = "" if is_zero else (_MINUS if value < 0 else "+" * sign)
@@ -120,6 +125,7 @@ _FORMS: dict[str, tuple[float, int, bool, str, str]] = {
     "signed2": (1.0, 2, True, "", ""),
     "ratio": (1.0, 2, False, "×", ""),
     "count": (1.0, 0, False, "", ""),
+    "significant": (1.0, 0, False, "", ""),
     "given": (1.0, 0, False, "", ""),
 }
 
