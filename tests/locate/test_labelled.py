@@ -11,6 +11,7 @@ from PIL import Image
 
 from evenhand.attributes import load_attribute
 from evenhand.errors import ArtefactError, BadInputError, LabelsError, PictureError, TooFewSamplesError
+from evenhand.locate.balance import balanced_rows
 from evenhand.locate.labelled import balanced_pictures, read_labelled, strata_of
 from evenhand.miniature.labelled import AVATARS, read_avatars
 
@@ -168,3 +169,14 @@ def test_too_few_are_refused(tmp_path):
         read_labelled(
             _csv(tmp_path, [f"{file},{'female' if i < 9 else 'male'}" for i, file in enumerate(files)]), [_GENDER]
         )
+
+
+def test_rare_strata_are_left_out_where_that_keeps_more():
+    # Cells of 20, 15 and 1 pictures: two strata of 15 keep 30 of each group, three of 1 would keep 3.
+    cells = [("male", "light", 20), ("female", "light", 25), ("male", "dark", 15), ("female", "dark", 18)]
+    cells += [("male", "odd", 1), ("female", "odd", 4)]
+    labels = [group for group, _, n in cells for _ in range(n)]
+    strata = [kind for _, kind, n in cells for _ in range(n)]
+    rows = balanced_rows(labels, groups=("male", "female"), strata=strata, seed=0)
+    kept = Counter((labels[row], strata[row]) for row in rows)
+    assert kept == {(group, kind): 15 for group in ("male", "female") for kind in ("light", "dark")}

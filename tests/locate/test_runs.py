@@ -4,12 +4,15 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from coded_painter import CodedPainter, labelled
+from safetensors.numpy import save
 
 from evenhand.attributes import load_attribute
-from evenhand.errors import BadInputError, ChangedRunError, LedgerError
+from evenhand.errors import BadInputError, ChangedRunError, CorruptLedgerError, LedgerError
 from evenhand.locate import LocationPlan, locate_bias, read_location
 from evenhand.pipeline.plans import ReadBy, ScoringPlan
 from evenhand.records import Sample
@@ -119,6 +122,41 @@ def test_labelled_pictures_that_were_stopped_break_nothing(tmp_path, occupations
     assert found.probes
     # What is not asked for is not measured, though it is there.
     assert _locate(CodedPainter(_UNEVEN), occupations, tmp_path / "run", **small) == before
+
+
+def test_other_labelled_pictures_are_refused_before_anything_is_drawn(tmp_path, occupations):
+    first, second = (str(labelled(tmp_path / name, people=people)) for name, people in (("a", 24), ("b", 30)))
+    small = {"pictures": 6, "asked": 4, "answers": 0}
+    _locate(CodedPainter(_UNEVEN), occupations, tmp_path / "run", labelled=first, **small)
+
+    class Never(CodedPainter):
+        def draw(self, prompts, *, seeds):
+            raise AssertionError("drawn")
+
+    with pytest.raises(ChangedRunError, match="other labelled pictures"):
+        _locate(Never(_UNEVEN), occupations, tmp_path / "run", labelled=second, **{**small, "pictures": 7})
+
+
+def test_damaged_files_are_told(tmp_path, occupations):
+    source = str(labelled(tmp_path / "labelled", people=24))
+    _locate(CodedPainter(_UNEVEN), occupations, tmp_path / "run", labelled=source, pictures=6, asked=4, answers=0)
+    features = tmp_path / "run" / "labelled-gender" / "features.safetensors"
+    whole = features.read_bytes()
+    features.write_bytes(save({"encoder": np.zeros((23, 4))}))
+    with pytest.raises(CorruptLedgerError, match="not of these 24 pictures"):
+        read_location(tmp_path / "run")
+    features.write_bytes(whole[:-5])
+    with pytest.raises(CorruptLedgerError, match=r"features\.safetensors"):
+        read_location(tmp_path / "run")
+    features.write_bytes(whole)
+    (rows,) = (tmp_path / "run" / "neutral").glob("likelihood-*.parquet")
+    table = pq.read_table(rows)
+    short = table.set_column(
+        3, "log_probs", pa.array([row[:-1] for row in table["log_probs"].to_pylist()], pa.list_(pa.float32()))
+    )
+    pq.write_table(short, rows)
+    with pytest.raises(CorruptLedgerError, match="for each of its codes"):
+        read_location(tmp_path / "run")
 
 
 def test_a_group_of_which_every_picture_fails_is_left_out(tmp_path, occupations):

@@ -28,7 +28,7 @@ def balanced_rows(
     """Rows with equally many pictures of each group, and of each group in each stratum; ascending.
 
     As many as the smallest cell holds; which ones is drawn with the seed. With the same seed, a sample of fewer is part
-    of a sample of more.
+    of a sample of more. Rare strata are left out where that keeps more pictures: one odd picture must not cost all.
 
     Args:
         labels: The group of each picture.
@@ -55,6 +55,12 @@ def balanced_rows(
     cells: dict[tuple[str, str], list[int]] = {(group, kind): [] for kind in kinds for group in groups}
     for row, (group, kind) in enumerate(zip(labels, parts, strict=True)):
         cells[group, kind].append(row)
+    least = {kind: min(len(cells[group, kind]) for group in groups) for kind in kinds}
+    common = sorted(kinds, key=lambda kind: (-least[kind], kind))
+    several = max(range(1, len(common) + 1), key=lambda n: (n * least[common[n - 1]], -n))
+    if least[common[several - 1]]:
+        kinds = sorted(common[:several])
+        cells = {cell: rows for cell, rows in cells.items() if cell[1] in kinds}
     smallest = min(cells, key=lambda cell: len(cells[cell]))
     share = len(cells[smallest])
     if at_most is not None:

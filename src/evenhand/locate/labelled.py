@@ -8,7 +8,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -104,10 +104,15 @@ def balanced_pictures(
 ) -> LabelledPictures:
     """Equally many of each group in each stratum, up to ``at_most`` of a group; see ``balanced_rows``.
 
+    Their facts are the attribute and its strata, whatever other attributes were read with it.
+
     Raises:
         BadInputError: As there.
         TooFewSamplesError: As there.
     """
+    kept = {attribute.name, *_STRATA}
+    own = tuple({name: value for name, value in facts.items() if name in kept} for facts in labelled.facts)
+    labelled = replace(labelled, facts=own)
     known = [row for row, facts in enumerate(labelled.facts) if attribute.name in facts]
     strata = strata_of(labelled, attribute.name)
     chosen = balanced_rows(

@@ -15,7 +15,7 @@ import numpy as np
 from PIL.Image import Image
 
 from evenhand.classify.pictures.protocol import Labeller
-from evenhand.errors import CorruptLedgerError, TooFewSamplesError
+from evenhand.errors import ChangedRunError, CorruptLedgerError, TooFewSamplesError
 from evenhand.ledger import Ledger, seed_of
 from evenhand.locate.parts import PATHS
 from evenhand.locate.probes import probe_place
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from evenhand.locate.labelled import LabelledPictures
     from evenhand.models.protocol import CodeModel
 
-__all__ = ["LabelledRun", "keep_labelled", "read_labelled_run"]
+__all__ = ["LabelledRun", "keep_labelled", "read_labelled_run", "refuse_others"]
 
 _PROBE, _FEATURES = "round_trip", "features.safetensors"
 _SEED = 0
@@ -117,6 +117,23 @@ def keep_labelled(
         folder.write(_FEATURES, save({place: np.ascontiguousarray(own) for place, own in found.items()}))
 
 
+def refuse_others(out: str | Path, given: "LabelledPictures") -> None:
+    """Refuse a run folder of other labelled pictures, before anything is drawn.
+
+    Raises:
+        ChangedRunError: As said.
+    """
+    if not (Path(out) / MANIFEST).is_file():
+        return
+    ledger = Ledger.open(out)
+    held = [prompt.id for prompt in ledger.prompts()], ledger.settings.get("pictures_sha256")
+    if held != (list(given.names), given.sha256):
+        raise ChangedRunError(
+            f"{str(out)!r} holds other labelled pictures ({ledger.settings.get('source')}); allowed: the same label "
+            "file and seed as before; give another --out, or delete that folder."
+        )
+
+
 def read_labelled_run(
     run: str | Path, attribute: Attribute, labeller: Labeller, *, level: float, reading: Reading = "kept"
 ) -> LabelledRun | None:
@@ -180,6 +197,12 @@ def _probes(
     strata = [" ".join(f"{name}={value}" for name, value in sorted(facts.items())) for facts in others]
     found = []
     features = _features(run)
+    odd = [place for place, values in features.items() if values.ndim != 2 or len(values) != len(rows)]
+    if odd:
+        raise CorruptLedgerError(
+            f"{run}/{_FEATURES} is not of these {len(rows)} pictures ({odd[0]}: {features[odd[0]].shape}); delete "
+            "it and locate again with --labelled."
+        )
     for place in sorted(features, key=_order):
         found.append(
             probe_place(

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float64
 
-from evenhand.errors import BadInputError, LedgerError
+from evenhand.errors import BadInputError, CorruptLedgerError, LedgerError
 from evenhand.ledger import Ledger
 from evenhand.pipeline.filling import Progress
 from evenhand.pipeline.kept import KeptRows
@@ -152,8 +152,13 @@ def read_likelihoods(
     found = {}
     for sample in ledger.samples():
         if kept.has(sample):
-            numbers: object = kept.row(sample)[0]
-            found[sample.prompt_id, sample.k] = np.array(numbers, dtype=np.float64).reshape(rows, -1)
+            numbers = np.array(kept.row(sample)[0], dtype=np.float64)
+            if numbers.shape != (rows * len(sample.codes or ()),):
+                raise CorruptLedgerError(
+                    f"{run}/{kept.name}: {numbers.size} numbers of sample {sample.k} of {sample.prompt_id!r}, "
+                    f"{rows} for each of its codes were written; delete the file and locate again."
+                )
+            found[sample.prompt_id, sample.k] = numbers.reshape(rows, -1)
     return found
 
 

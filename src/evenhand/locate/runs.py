@@ -12,8 +12,9 @@ from pathlib import Path
 from evenhand.errors import BadInputError
 from evenhand.locate.gather import Bars, gather, open_to_locate
 from evenhand.locate.labelled import LabelledPictures, balanced_pictures, read_labelled
+from evenhand.locate.labelled_run import refuse_others
 from evenhand.locate.measure import measure_location
-from evenhand.locate.plan import LocationPlan, read_location_plan, write_location_plan
+from evenhand.locate.plan import LocationPlan, labelled_folder, read_location_plan, write_location_plan
 from evenhand.located import Located
 from evenhand.models.protocol import CodeModel, ImageModel
 from evenhand.pipeline.labels import Reading
@@ -80,6 +81,8 @@ def locate_bias(
     _refuse_foreign(out)
     opened = open_plan(plan.scoring)
     known = {} if labelled is None else _labelled(labelled, [one.attribute for one in plan.scoring.read_by], seed)
+    for name, given in known.items():
+        refuse_others(labelled_folder(out, name), given)
     drawing = open_to_locate(model, guidance=plan.guidance, options=options)
     gather(
         drawing,
