@@ -125,7 +125,7 @@ def keep_likelihoods(
         texts = belongs[prompt_id].texts
         found = score_conditions(model, texts, codes, guidance=guidance, batch_size=batch_size)
         for sample, rows in zip(own, found.astype(np.float32), strict=True):
-            kept.put(sample, (rows.ravel().tolist(),))
+            kept.put(sample, (rows.ravel(),))
         done += len(own)
         if time.monotonic() - written > _SECONDS_BETWEEN_WRITES:
             kept.write()
