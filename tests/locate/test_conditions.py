@@ -110,6 +110,7 @@ def test_bad_input_is_refused():
 
 
 @pytest.mark.skipif(not FOLDERS["language"].is_dir(), reason="the miniature's weights are not made yet")
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["language", "decoder"])
 def test_likelihoods_alone_say_whom_the_codes_show(variant):
     # No picture is looked at. language: codes are biased as declared; decoder: its codes are even in gender.

@@ -55,7 +55,9 @@ def test_a_family_is_located_from_its_files(tmp_path, tiny, kind, places):
     assert found.round_trip.pictures == 24
     assert [len(one.values) for one in found.maps] == [found.maps[0].rows * found.maps[0].columns] * len(found.maps)
     assert {one.what for one in found.maps} == {"enters", "differs"}
-    assert set(found.totals) == {"codes", "shown"}
+    # Random weights hardly hear a group's name: the codes stand for nobody clearly, and the verdict says so.
+    assert found.counts["pictures scored"] == 2 * 5 + 2 * 2 * 8
+    assert (found.parts[0].verdict, "too many codes" in found.parts[0].why) == ("not enough evidence", True)
     # What is kept is what the model says of the codes that were drawn.
     model = tiny.UnifiedModel.from_pretrained(str(folder), guidance=1.0, **tiny.own_options(kind))
     sample = Ledger.open(tmp_path / "out" / "asked-gender").samples()[0]

@@ -114,13 +114,13 @@ def _language_model(found: Findings) -> Part:
     if found.gap is not None:
         text = "pictures that would have to change to agree with what the model answers about nobody"
         evidence.append(Evidence("open", text, found.gap))
-    if found.codes is None:
-        why = "the model gives no likelihood of its pictures: whom its codes stand for is not known"
-        return Part(LANGUAGE_MODEL, OPEN, why, None, tuple(evidence))
     if found.unclear is not None and found.unclear.high > UNCLEAR_SHARE:
         text = "neutral pictures whose codes stand for no group clearly"
         why = "too many codes stand for no group: whom the others stand for says little"
         return Part(LANGUAGE_MODEL, OPEN, why, None, (Evidence("open", text, found.unclear), *evidence))
+    if found.codes is None:
+        why = "the model gives no likelihood of its pictures: whom its codes stand for is not known"
+        return Part(LANGUAGE_MODEL, OPEN, why, None, tuple(evidence))
     ignored = [group for group in found.groups if group not in found.obeyed or found.obeyed[group].low < OBEYED]
     text = "pictures whose codes would have to stand for another group, before anything is decoded"
     if ignored:
