@@ -50,7 +50,13 @@ def test_it_is_a_small_real_janus(miniature):
 def test_everything_that_ships_is_small():
     root = FOLDERS["language"].parent
     assert sum(file.stat().st_size for file in root.rglob("*") if file.is_file()) < 25e6
-    assert {file.suffix for file in root.rglob("*") if file.is_file()} <= {".safetensors", ".json", ".jinja", ".md", ".parquet"}
+    assert {file.suffix for file in root.rglob("*") if file.is_file()} <= {
+        ".safetensors",
+        ".json",
+        ".jinja",
+        ".md",
+        ".parquet",
+    }
 
 
 def test_the_variants_share_all_but_language_model_and_decoder():
