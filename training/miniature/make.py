@@ -97,9 +97,11 @@ def begin(folder: Path, seed: int) -> None:
         "codes.safetensors",
         lambda to: save_file({"codes": encode_all(tokenizer, pictures).to(torch.int16)}, to),
     )
-    work.step(
-        "words", "words", lambda to: make_processor(every_text(), side=SIDE, codes=GRID * GRID).save_pretrained(to)
-    )
+
+    def words(to: Path) -> None:
+        make_processor(every_text(), side=SIDE, codes=GRID * GRID).save_pretrained(to)
+
+    work.step("words", "words", words)
 
 
 def speak(folder: Path, seed: int) -> None:

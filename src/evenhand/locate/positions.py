@@ -207,7 +207,7 @@ def position_probabilities(
             f"got {len(codes)} pictures, {blocks} blocks, {len(kept)} positions; allowed: 2 blocks and more of at "
             "least a picture, positions one after the other."
         )
-    size = int(model.codebook_size)  # type: ignore[attr-defined]
+    size = model.codebook_size
     held = blocks * len(kept) * size * 4
     if held > _MOST_BYTES:
         raise BadInputError(

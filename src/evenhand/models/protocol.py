@@ -270,7 +270,13 @@ class CodeModel(Protocol):
 
 @runtime_checkable
 class ComparingModel(Protocol):
-    """What a ``CodeModel`` has that compares prompts without doing the work of each picture anew; no gradients."""
+    """What a ``CodeModel`` has that compares prompts without doing the work of each picture anew; no gradients.
+
+    Attributes:
+        codebook_size: How many different codes there are.
+    """
+
+    codebook_size: int
 
     def log_probs_under(
         self,
