@@ -176,6 +176,7 @@ def test_a_group_of_which_every_picture_fails_is_left_out(tmp_path, occupations)
     assert set(found.obeyed) == {"male"}
 
 
+@pytest.mark.slow
 def test_what_was_stopped_goes_on_and_is_the_same(tmp_path, occupations):
     source = labelled(tmp_path / "labelled", people=24)
     whole = _locate(CodedPainter(_UNEVEN), occupations, tmp_path / "whole" / "run", labelled=str(source), pictures=20)

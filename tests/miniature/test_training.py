@@ -223,6 +223,7 @@ def test_stratified_rows_have_the_shares_of_the_model(script, small, monkeypatch
     assert (ends[rank(drawn).argsort()[:200]].bincount(minlength=8) - 25).abs().max() <= 6
 
 
+@pytest.mark.slow
 def test_shares_of_rows_drawn_together_are_right_and_steady(script, small, monkeypatch):
     # Whoever has more codes below 64 than above, of eight, by single draws and together: the same mean, less noise.
     model, batches = small
