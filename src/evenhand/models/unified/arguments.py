@@ -1,7 +1,7 @@
 """What a unified model is called with. In: arguments. Out: the same, or a typed error."""
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isclose, isfinite
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evenhand.errors import BadInputError
 
-__all__ = ["check_numbers", "check_pairs", "checked_codes"]
+__all__ = ["check_mixture", "check_numbers", "check_pairs", "checked_codes"]
 
 
 def check_numbers(guidance: float, temperature: float, top_k: int) -> None:
@@ -35,6 +35,21 @@ def check_pairs(name: str, given: Any, asked: Sequence[object]) -> None:
     """
     if len(given) != len(asked):
         raise BadInputError(f"{name}: got {len(given)} for {len(asked)} prompts; give one per prompt.")
+
+
+def check_mixture(texts: Sequence[Sequence[str]], weights: Sequence[float], asked: Sequence[object]) -> None:
+    """Refuse texts and weights that make no mixture.
+
+    Raises:
+        BadInputError: Not one text a weight, no weight, one that is not finite, or a sum other than 1.
+    """
+    check_pairs("texts", texts, asked)
+    if not all(isfinite(one) for one in weights) or not isclose(sum(weights), 1, abs_tol=1e-9):
+        raise BadInputError(f"weights: got {tuple(weights)}; allowed: finite numbers of sum 1, one a text.")
+    if any(len(own) != len(weights) for own in texts):
+        raise BadInputError(
+            f"texts: got {sorted({len(own) for own in texts})} a picture for {len(weights)} weights; give one a weight."
+        )
 
 
 def checked_codes(codes: Tensor, shape: Sequence[int], size: int) -> Int[Tensor, "pictures codes"]:

@@ -1,10 +1,11 @@
 """Drawing pictures code by code. In: prefixes and seeds. Out: codes. One batched loop with a KV cache.
 
-Both branches of classifier-free guidance stand in one batch: logits = u + w (c - u), and w = 1 needs no unconditional
-branch. A row draws by the argmax of logits plus Gumbel noise from its own generator, in two stages: a block of codes by
-the block's probability, then a code in it. So 256 numbers do for a codebook of 16,384. Two runs whose logits differ in
-the last bits (other batch sizes take other matrix kernels) differ in a draw with a probability of the order of the
-change in probabilities. An inverse CDF adds such changes up over the whole codebook.
+All branches of a picture stand in one batch, and their logits are mixed: u + w (c - u) under classifier-free guidance,
+where w = 1 needs no unconditional branch. A row draws by the argmax of logits plus Gumbel noise from its own generator,
+in two stages: a block of codes by the block's probability, then a code in it. So 256 numbers do for a codebook of
+16,384. Two runs whose logits differ in the last bits (other batch sizes take other matrix kernels) differ in a draw
+with a probability of the order of the change in probabilities. An inverse CDF adds such changes up over the whole
+codebook.
 """
 
 import math
@@ -19,7 +20,7 @@ from torch.nn.functional import pad
 from evenhand.models.unified.family import Family
 from evenhand.models.unified.rows import PrefixedRows
 
-__all__ = ["DrawnCodes", "RowDraws", "draw_codes", "guided"]
+__all__ = ["DrawnCodes", "RowDraws", "draw_codes", "draw_mixture", "guided", "mixed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +56,51 @@ def draw_codes(
         temperature: Divides the guided logits; 0 takes the likeliest code.
         top_k: Draw from this many likeliest codes; 0 draws from all.
     """
+    texts = [(prefix,) for prefix in prefixes]
+    return draw_mixture(
+        family, texts, shares=(1.0,), seeds=seeds, guidance=guidance, temperature=temperature, top_k=top_k
+    )
+
+
+@torch.no_grad()
+def draw_mixture(
+    family: Family,
+    texts: Sequence[Sequence[tuple[int, ...]]],
+    *,
+    shares: Sequence[float],
+    seeds: Sequence[int],
+    guidance: float,
+    temperature: float,
+    top_k: int = 0,
+) -> DrawnCodes:
+    r"""One picture for each group of prefixes, whose logits are mixed before they are guided.
+
+    .. math:: u + w (c - u), \qquad c = \sum_i v_i x_i
+
+    Args:
+        family: What draws.
+        texts: Per picture the prefixes x of its texts, the same number each; equal ones are read once. The last one
+            says which unconditional branch u belongs to the picture.
+        shares: v, one a text, of sum 1; any sign.
+        seeds: One a picture.
+        guidance: w, as ``draw_codes``.
+        temperature: As there.
+        top_k: As there.
+    """
     rows, columns = family.code_shape
     steps = rows * columns
-    branches = list(prefixes)
+    branches, weights = [list(branch) for branch in zip(*texts, strict=True)], shares[:-1]
     if guidance != 1:
-        branches += [family.without_text(prefix) for prefix in prefixes]
-    batch = PrefixedRows(family, branches, room=steps + (0 if family.row_end is None else rows))
+        branches.append([family.without_text(prefix) for prefix in branches[-1]])
+        weights = [guidance * share for share in shares]
+    room = steps + (0 if family.row_end is None else rows)
+    batch = PrefixedRows(family, [prefix for branch in branches for prefix in branch], room=room)
     draws = RowDraws(seeds, family.codebook_size) if temperature > 0 else None
     drawn: list[Tensor] = []
-    finite = torch.ones(len(prefixes), dtype=torch.bool, device=batch.hidden.device)
+    finite = torch.ones(len(branches[0]), dtype=torch.bool, device=batch.hidden.device)
     for step in range(steps):
         read = family.before_head(batch.hidden)
-        logits = family.code_logits(read if guidance == 1 else guided(read, guidance))
+        logits = family.code_logits(mixed(read, weights) if weights else read)
         largest = logits.amax(dim=-1, keepdim=True)
         finite &= largest[:, 0].isfinite()
         if draws is None:
@@ -75,7 +109,7 @@ def draw_codes(
             code = draws.next((_likeliest(logits, top_k) - largest) / temperature)
         drawn.append(code)
         if step + 1 < steps:
-            batch.feed(_embedded(family, code, row_is_full=(step + 1) % columns == 0, twice=guidance != 1))
+            batch.feed(_embedded(family, code, row_is_full=(step + 1) % columns == 0, times=len(branches)))
     return DrawnCodes(torch.stack(drawn, dim=1), finite)
 
 
@@ -92,17 +126,37 @@ def guided(read: Float[Tensor, "branches *shape read"], weight: float) -> Float[
         read: Conditional rows, then as many unconditional ones.
         weight: w.
     """
-    conditional, unconditional = read.float().chunk(2)
-    return (unconditional + weight * (conditional - unconditional)).to(read.dtype)
+    return mixed(read, (weight,))
 
 
-def _embedded(family: Family, code: Int[Tensor, " pictures"], *, row_is_full: bool, twice: bool) -> Tensor:
-    """What is fed after a code: its embedding, the end of its row where it is the last, for both branches."""
+def mixed(
+    read: Float[Tensor, "branches *shape read"], weights: Sequence[float]
+) -> Float[Tensor, "pictures *shape read"]:
+    r"""What the head reads where the logits of several branches are mixed.
+
+    .. math:: b + \sum_i w_i (x_i - b)
+
+    b is the last branch, so that the weights and what b has, :math:`1 - \sum_i w_i`, sum to 1: mixing what an affine
+    layer reads is then mixing its logits.
+
+    Args:
+        read: The rows of the first branch, then as many of each of the others, those of b last.
+        weights: One for each branch but the last, any finite numbers.
+    """
+    *others, base = read.float().chunk(len(weights) + 1)
+    moved = base
+    for weight, one in zip(weights, others, strict=True):
+        moved = moved + weight * (one - base)
+    return moved.to(read.dtype)
+
+
+def _embedded(family: Family, code: Int[Tensor, " pictures"], *, row_is_full: bool, times: int) -> Tensor:
+    """What is fed after a code: its embedding, the end of its row where it is the last, for every branch."""
     fed = family.embed_codes(code[:, None])
     if row_is_full and family.row_end is not None:
         ends = family.embed(torch.full_like(code[:, None], family.row_end))
         fed = torch.cat([fed, ends], dim=1)
-    return torch.cat([fed, fed]) if twice else fed
+    return torch.cat([fed] * times) if times > 1 else fed
 
 
 def _likeliest(logits: Float[Tensor, "pictures codebook"], top_k: int) -> Float[Tensor, "pictures codebook"]:

@@ -19,8 +19,8 @@ from evenhand.errors import ArtefactError, BadInputError, EvenhandError
 from evenhand.models.decode import text_of
 from evenhand.models.transformers_loop import DecodingLoop, generate_text
 from evenhand.models.transformers_prompt import PromptEncoder
-from evenhand.models.unified.arguments import check_numbers, check_pairs, checked_codes
-from evenhand.models.unified.codes import DrawnCodes, draw_codes
+from evenhand.models.unified.arguments import check_mixture, check_numbers, check_pairs, checked_codes
+from evenhand.models.unified.codes import DrawnCodes, draw_codes, draw_mixture
 from evenhand.models.unified.comparing import compared_log_probs, mean_probabilities
 from evenhand.models.unified.family import Family
 from evenhand.models.unified.likelihood import code_log_probs, forced_logits
@@ -131,21 +131,48 @@ class UnifiedModel:
 
     def draw(self, prompts: Sequence[Prompt], *, seeds: Sequence[int]) -> tuple[Sample, ...]:
         """One sample per prompt, same order, with PNG bytes and codes; a prompt that fails has ``error`` instead."""
+        return self.draw_mixed(prompts, [(prompt.text,) for prompt in prompts], weights=(1.0,), seeds=seeds)
+
+    def draw_mixed(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[tuple[str, ...]],
+        *,
+        weights: Sequence[float],
+        seeds: Sequence[int],
+    ) -> tuple[Sample, ...]:
+        r"""``draw``, from several texts a picture, whose logits are mixed before guidance is applied.
+
+        .. math:: u + w (c - u), \qquad c = \sum_i v_i \, \mathrm{logits}(text_i)
+
+        u is the unconditional branch of the last text. Each text is one more row a picture; at w = 1 there is no u.
+
+        Args:
+            prompts: Whose samples these are; their own texts are not read.
+            texts: The same number a picture, at least one.
+            weights: v, one a text, of sum 1.
+            seeds: One a picture.
+
+        Raises:
+            BadInputError: Numbers of texts, weights, seeds and prompts do not fit, or the weights' sum is not 1.
+        """
         check_pairs("seeds", seeds, prompts)
+        check_mixture(texts, weights, prompts)
         samples: dict[int, Sample] = {}
-        prefixes: dict[int, tuple[int, ...]] = {}
+        prefixes: dict[int, list[tuple[int, ...]]] = {}
         for i, prompt in enumerate(prompts):
             try:
-                prefixes[i] = self.family.prefix(prompt.text)
+                prefixes[i] = [self.family.prefix(text) for text in texts[i]]
             except EvenhandError as error:
                 samples[i] = _failed(prompt, seeds[i], error)
         asked = list(prefixes)
         for start in range(0, len(asked), self.batch_size):
             rows = asked[start : start + self.batch_size]
             with _evaluating(self.model):
-                drawn = draw_codes(
+                drawn = draw_mixture(
                     self.family,
                     [prefixes[i] for i in rows],
+                    shares=weights,
                     seeds=[seeds[i] for i in rows],
                     guidance=self.guidance,
                     temperature=self.temperature,
