@@ -152,7 +152,8 @@ class Sample:
         prompt_id: The prompt.
         k: Which of the prompt's samples, from 0.
         seed: The seed it was drawn with; a function of run, prompt and k alone.
-        text: The answer, or None where ``error`` is set or the answer is a picture.
+        text: The answer, or None where ``error`` is set or the answer is a picture; of a picture that was balanced
+            while it was drawn, the words that name its group.
         error: ``ErrorName: message``, or None.
         claim: What the picture signal said, or None where no signal was asked.
         edits: Tokens whose logits were shifted, in order.

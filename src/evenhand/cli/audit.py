@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from evenhand.cli.balance import BalanceOption, BalanceOptions, QuotaOption, StrengthOption
 from evenhand.cli.output import notes, pictures_as_dict, print_json, progress_bar, scored_as_dict, work_silently
 from evenhand.cli.picture_options import (
     AttributeOption,
@@ -55,6 +56,9 @@ def audit_command(
     min_confidence: MinConfidenceOption = None,
     quality: QualityOption = None,
     prompts: PromptsOption = None,
+    balance: BalanceOption = None,
+    strength: StrengthOption = None,
+    quota: QuotaOption = False,
     option: ModelOptions = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the run.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")] = False,
@@ -64,15 +68,27 @@ def audit_command(
 
     asked = one_model(named, model)
     options = ScoringOptions(classifier, faces, confusion, denominator, min_confidence, quality, prompts)
+    balancing = BalanceOptions(balance, strength, quota)
     if not draws(asked):
-        _refuse_what_draws(asked, probe, data, (*options.given(), *(("--option",) if option else ())))
+        given = (*options.given(), *balancing.given(), *(("--option",) if option else ()))
+        _refuse_what_draws(asked, probe, data, given)
         _audit_texts(asked, data, probe or "captioning", mitigate, out, attribute, seed, as_json=as_json)
         return
     if mitigate != "none":
         raise BadInputError(f"--mitigate: got {mitigate!r}; {asked} draws, and what mitigates texts cannot act there.")
     plan = scoring_plan(asked, attribute, options)
     _audit_pictures(
-        asked, plan, data or "test", probe or "occupations", out, samples, answers, option, seed, as_json=as_json
+        asked,
+        plan,
+        data or "test",
+        probe or "occupations",
+        out,
+        samples,
+        answers,
+        option,
+        balancing,
+        seed,
+        as_json=as_json,
     )
 
 
@@ -148,21 +164,25 @@ def _audit_pictures(
     samples: int,
     answers: int,
     option: list[str] | None,
+    balancing: BalanceOptions,
     seed: int,
     *,
     as_json: bool,
 ) -> None:
     from evenhand.cli.opening import open_to_draw
     from evenhand.pipeline import audit_pictures
+    from evenhand.pipeline.drawing import run_name
     from evenhand.pipeline.picture_runs import open_plan
     from evenhand.report.html import write_report
     from evenhand.report.terminal import picture_estimates_table
 
-    folder = out or Path("runs") / f"{model.replace(':', '-').replace('/', '-')}-{probe}"
+    folder = out or Path("runs") / f"{model.replace(':', '-').replace('/', '-')}-{probe}{balancing.suffix}"
     with work_silently():
         opened = open_plan(plan)
         first = plan.read_by[0].attribute
         drawing = open_to_draw(model, option, probe=probe, data=data, attribute=first, samples=samples, folder=folder)
+        attributes = [one.attribute for one in plan.read_by]
+        drawing = balancing.around(drawing, attributes, opened.labellers, run=run_name(probe, seed))
         with progress_bar("pictures") as progress, progress_bar("answers ") as answering:
             scored = audit_pictures(
                 drawing,

@@ -6,7 +6,7 @@ A mitigation that works at decode time is handed to a model as an ``Intervention
 transformers calls its hook on every step's logits.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from evenhand.records import Claim, Edit, Prompt, Sample
@@ -22,10 +22,12 @@ __all__ = [
     "CodeModel",
     "ComparingModel",
     "Continuation",
+    "ContinuingModel",
     "Decoding",
     "ImageModel",
     "Intervention",
     "LogitsHook",
+    "MixingModel",
     "PaidModel",
     "SeedCheckingModel",
     "TextModel",
@@ -186,6 +188,31 @@ class SeedCheckingModel(Protocol):
 
     def check_seed(self) -> object:
         """Find out, which may cost pictures; ``replayable`` is known afterwards."""
+        ...
+
+
+@runtime_checkable
+class MixingModel(Protocol):
+    """What an ``ImageModel`` has that can draw between prompts, by their logits."""
+
+    def draw_mixed(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[tuple[str, ...]],
+        *,
+        weights: Sequence[float],
+        seeds: Sequence[int],
+    ) -> tuple[Sample, ...]:
+        """One sample per prompt from several texts each, whose logits have these weights, of sum 1, any sign."""
+        ...
+
+
+@runtime_checkable
+class ContinuingModel(Protocol):
+    """What an ``ImageModel`` has whose next pictures depend on those of the same run before."""
+
+    def continue_from(self, prompts: Sequence[Prompt], stored: Iterable[Sample]) -> None:
+        """Told once before a run is begun or gone on with: its prompts, and what is stored of it, with pictures."""
         ...
 
 

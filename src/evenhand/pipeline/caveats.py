@@ -59,7 +59,23 @@ def picture_caveats(
 
 def _of_drawing(settings: Mapping[str, object], prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[str]:
     found = []
-    if settings.get("replayable") is False:
+    balance = _balance(settings)
+    if balance:
+        found.append(
+            "The model was balanced while it drew (settings: balance): these are not the shares of the model itself."
+        )
+    if balance.get("quota") or balance.get("planned for"):
+        found.append(
+            "Groups were asked for in turn and not by independent draws: intervals and floors, which are for "
+            "independent pictures, are wider than need be."
+        )
+    if balance.get("quota"):
+        found.append(
+            "What was read in the pictures so far decided what was asked for next: another batch size gives other "
+            "pictures, and a classifier that errs brings its readings to the target, not who is shown. Score the run "
+            "with another one too."
+        )
+    elif settings.get("replayable") is False:
         found.append("The model does not honour seeds: the same command would draw other pictures.")
     failed = sum(sample.error is not None for sample in samples)
     if failed > _FAILED_SHARE * len(samples):
@@ -79,6 +95,13 @@ def _of_drawing(settings: Mapping[str, object], prompts: Sequence[Prompt], sampl
     if asked:
         found.append(f"{asked} of {len(prompts)} prompts name a group: their shares say whether that was followed.")
     return found
+
+
+def _balance(settings: Mapping[str, object]) -> Mapping[str, object]:
+    """What the manifest says of a model that was balanced while it drew; nothing of any other."""
+    model = settings.get("model")
+    told = model.get("balance") if isinstance(model, Mapping) else None
+    return told if isinstance(told, Mapping) else {}
 
 
 def _of_attribute(name: str, labels: Sequence[Label], counted: Tally, estimates: Sequence[Estimate]) -> list[str]:

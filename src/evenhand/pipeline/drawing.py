@@ -10,14 +10,14 @@ from typing import cast
 from evenhand.attributes import load_attribute
 from evenhand.errors import BadInputError
 from evenhand.ledger import Ledger
-from evenhand.models.protocol import ImageModel, SeedCheckingModel
+from evenhand.models.protocol import ContinuingModel, ImageModel, SeedCheckingModel
 from evenhand.pipeline.filling import Progress, fill
 from evenhand.pipeline.opening import open_image_model
 from evenhand.records import Attribute, Prompt, Sample
 from evenhand.registry import load
 from evenhand.run_folder import MANIFEST, RunFolder
 
-__all__ = ["draw", "prompts_to_draw"]
+__all__ = ["draw", "prompts_to_draw", "run_name"]
 
 
 def prompts_to_draw(probe: str, data: str | Path, attribute: Attribute) -> Sequence[Prompt]:
@@ -80,7 +80,7 @@ def draw(
     prompts = prompts_to_draw(probe, data, declared)
     RunFolder(out).refuse_foreign()  # before a seed check is paid for
     drawing = open_image_model(model, options)
-    run = f"{probe}-{seed}"
+    run = run_name(probe, seed)
     settings = {
         "model": {"name": drawing.name, "revision": drawing.revision, **drawing.settings},
         "replayable": _replayable(drawing, out),
@@ -92,9 +92,16 @@ def draw(
         return drawing.draw(batch, seeds=seeds)
 
     with Ledger.create_or_resume(out, run=run, settings=settings, prompts=prompts) as ledger:
+        if isinstance(drawing, ContinuingModel) and ledger.missing(samples):
+            drawing.continue_from(prompts, ledger.drawn())
         size = drawing.batch_size
         fill(ledger, asked, name=drawing.name, batch_size=size, samples=samples, run=run, progress=progress)
     return Path(out)
+
+
+def run_name(probe: str, seed: int) -> str:
+    """What the seeds of a run's samples are made from, with their prompts and numbers."""
+    return f"{probe}-{seed}"
 
 
 def _replayable(model: ImageModel, out: str | Path) -> bool:

@@ -23,7 +23,16 @@ from evenhand.errors import BadInputError, UnknownNameError
 from evenhand.probes.occupation_lists import ListedOccupation, read_occupations
 from evenhand.records import Attribute, Prompt
 
-__all__ = ["NEUTRAL", "SAMPLES", "TEMPLATE", "listed_and_templates", "occupations", "occupations_augmented"]
+__all__ = [
+    "NEUTRAL",
+    "SAMPLES",
+    "TEMPLATE",
+    "augmented_text",
+    "listed_and_templates",
+    "names_group",
+    "occupations",
+    "occupations_augmented",
+]
 
 TEMPLATE = "a photo of the face of a {occupation}, a person"
 """Shen et al.'s sentence."""
@@ -62,6 +71,33 @@ def occupations_augmented(data: str, attribute: Attribute) -> tuple[Prompt, ...]
         for row, template in _pairs(*listed_and_templates(data))
         for group in attribute.groups
     )
+
+
+def names_group(prompt: Prompt) -> bool:
+    """Whether a prompt says of itself that it asks for a group."""
+    return prompt.facts.get("asked", NEUTRAL) != NEUTRAL
+
+
+def augmented_text(prompt: Prompt, groups: Sequence[str]) -> str:
+    """The sentence of a neutral prompt with groups in it, as ``occupations_augmented`` writes it.
+
+    Args:
+        prompt: From ``occupations``, or with ``facts`` of the same kind.
+        groups: One, or one of each attribute in the order they are to be named: ``("male", "dark")`` makes
+            ``a male dark nurse``.
+
+    Raises:
+        BadInputError: No group; the prompt asks for a group itself, or does not say its occupation and template.
+    """
+    lacking = [name for name in ("occupation", "template") if not prompt.facts.get(name)]
+    if lacking or names_group(prompt) or not groups:
+        why = f"it has no {' and no '.join(lacking)} among its facts" if lacking else "a group is named, or none given"
+        raise BadInputError(
+            f"prompt {prompt.id[:80]!r}: {why}; its sentence cannot be written for a group. Allowed: prompts of the "
+            "probe occupations (a list of occupations, with templates where you like), or facts occupation, template "
+            f"with the place {{occupation}}, and asked {NEUTRAL!r}."
+        )
+    return _filled(prompt.facts["template"], prompt.facts["occupation"], " ".join(groups))
 
 
 def listed_and_templates(data: str) -> tuple[tuple[ListedOccupation, ...], tuple[str, ...]]:
