@@ -11,7 +11,8 @@ from evenhand.attributes import load_attribute
 from evenhand.errors import BadInputError, UnknownNameError
 from evenhand.probes.blank_image import BLANK, blank_image
 from evenhand.probes.occupation_lists import LINE_BYTES, read_occupations
-from evenhand.probes.occupations import occupations, occupations_augmented
+from evenhand.probes.occupations import augmented_text, names_group, occupations, occupations_augmented
+from evenhand.records import Prompt
 
 GENDER = load_attribute("gender")
 
@@ -70,6 +71,36 @@ def test_each_declared_group_is_asked_for():
     assert {prompt.facts["occupation"] for prompt in prompts[:6]} == {"senator"}
     neutral = {prompt.id for prompt in occupations("test", race)}
     assert len(neutral | {prompt.id for prompt in prompts}) == 350  # both may stand in one run
+
+
+def test_the_sentence_of_a_neutral_prompt_is_that_of_the_augmented_probe():
+    race = load_attribute("race")
+    for data in ("test", "test+styles"):
+        neutral, asked = occupations(data, race), occupations_augmented(data, race)
+        assert [augmented_text(one, [group]) for one in neutral for group in race.groups] == [p.text for p in asked]
+        assert not any(map(names_group, neutral))
+        assert all(map(names_group, asked))
+
+
+def test_a_sentence_may_name_one_group_of_each_attribute(listed):
+    (nurse,) = occupations(listed("nurse\n"), GENDER)
+    assert augmented_text(nurse, ["male", "light"]) == "a photo of the face of a male light nurse, a person"
+    (placed,) = occupations(listed('occupation,template\nsewer,"a {group} person, a {occupation}"\n', "m.csv"), GENDER)
+    assert augmented_text(placed, ["male", "dark"]) == "a male dark person, a sewer"
+
+
+def test_a_prompt_that_cannot_name_a_group_says_why(listed):
+    (nurse,) = occupations(listed("nurse\n"), GENDER)
+    without = replace(nurse, facts={"occupation": "nurse"})
+    for prompt, groups, why in (
+        (Prompt("x", "mine", "a person", None), ["male"], "no occupation and no template"),
+        (without, ["male"], "no template"),
+        (nurse, [], "none given"),
+        (occupations_augmented(listed("nurse\n"), GENDER)[0], ["male"], "a group is named"),
+        (replace(nurse, facts={**nurse.facts, "template": "a person"}), ["male"], "needs the place"),
+    ):
+        with pytest.raises(BadInputError, match=why):
+            augmented_text(prompt, groups)
 
 
 def test_where_the_group_goes_is_data(listed):

@@ -77,6 +77,7 @@ def audit_command(
     if mitigate != "none":
         raise BadInputError(f"--mitigate: got {mitigate!r}; {asked} draws, and what mitigates texts cannot act there.")
     plan = scoring_plan(asked, attribute, options)
+    balancing.check([one.attribute for one in plan.read_by])
     _audit_pictures(
         asked,
         plan,

@@ -64,6 +64,18 @@ class BalanceOptions:
         said = {"--balance": self.balance is not None, "--strength": self.strength is not None, "--quota": self.quota}
         return tuple(name for name, typed in said.items() if typed)
 
+    def check(self, attributes: "Sequence[Attribute]") -> None:
+        """Refuse shares that do not fit the attributes, before a model is opened.
+
+        Raises:
+            BadInputError: As ``read_target``, or an attribute that is not the run's.
+        """
+        if self.balance is not None:
+            from evenhand.mitigate.sampling.targets import read_target
+
+            chosen, shares = _chosen(self.balance, attributes)
+            read_target(shares, chosen)
+
     def around(
         self, drawing: ImageModel, attributes: "Sequence[Attribute]", labellers: "Sequence[Labeller]", *, run: str
     ) -> ImageModel:

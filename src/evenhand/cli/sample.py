@@ -50,6 +50,7 @@ def sample_command(
 
     attributes = declared_attributes(attribute)
     balancing = BalanceOptions(balance, strength, quota)
+    balancing.check(attributes)
     if not quota and (classifier or faces):
         raise BadInputError("--classifier, --faces: sample looks at no picture but for --quota; give them to score.")
     with work_silently():

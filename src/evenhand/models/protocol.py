@@ -212,7 +212,7 @@ class ContinuingModel(Protocol):
     """What an ``ImageModel`` has whose next pictures depend on those of the same run before."""
 
     def continue_from(self, prompts: Sequence[Prompt], stored: Iterable[Sample]) -> None:
-        """Told once before a run is begun or gone on with: its prompts, and what is stored of it, with pictures."""
+        """Told before a run is begun or gone on with: its prompts, and what is stored of it, pictures included."""
         ...
 
 

@@ -4,6 +4,7 @@ The dear half of an audit: it can be stopped, resumed and topped up, and nothing
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -93,7 +94,8 @@ def draw(
 
     with Ledger.create_or_resume(out, run=run, settings=settings, prompts=prompts) as ledger:
         if isinstance(drawing, ContinuingModel) and ledger.missing(samples):
-            drawing.continue_from(prompts, ledger.drawn())
+            failed = (sample for sample in ledger.samples() if sample.error is not None)
+            drawing.continue_from(prompts, chain(failed, ledger.drawn()))
         size = drawing.batch_size
         fill(ledger, asked, name=drawing.name, batch_size=size, samples=samples, run=run, progress=progress)
     return Path(out)

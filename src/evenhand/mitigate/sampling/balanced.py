@@ -121,7 +121,7 @@ class BalancedModel:
 
         Args:
             prompts: Of the run.
-            stored: Its samples with their pictures, as this model drew them.
+            stored: Its samples with their pictures, as this model drew them; those that failed too.
 
         Raises:
             LedgerError: A picture that was not drawn toward a group of the target.
@@ -177,7 +177,8 @@ class BalancedModel:
                 continue
             waiting = pending.setdefault(prompt.id, np.zeros(len(sentences), dtype=np.int64))
             drawn = random_number(prompt.id, seed)
-            asked[i] = next_group(self._verdicts.seen(prompt.id), waiting, self._target.shares, draw=drawn)
+            seen, unread = self._verdicts.seen(prompt.id), self._verdicts.unread(prompt.id)
+            asked[i] = next_group(seen, waiting, self._target.shares, unread=unread, draw=drawn)
             waiting[asked[i]] += 1
         return asked
 

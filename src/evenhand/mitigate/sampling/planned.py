@@ -12,7 +12,7 @@ from json import dumps
 import numpy as np
 
 from evenhand.ledger import seed_of
-from evenhand.mitigate.sampling.quota import next_group
+from evenhand.mitigate.sampling.quota import drawn_group, next_group
 
 __all__ = ["LONGEST", "PlannedGroups", "random_number"]
 
@@ -57,10 +57,7 @@ class PlannedGroups:
         return known.get(seed)
 
     def _drawn(self, prompt_id: str, seed: int) -> int:
-        """By the target alone; a group whose target is 0 is never drawn."""
-        ends = np.cumsum(self._target)
-        place = int(np.searchsorted(ends, random_number(prompt_id, seed) * ends[-1], side="right"))
-        return min(place, int(np.flatnonzero(self._target)[-1]))
+        return drawn_group(self._target, draw=random_number(prompt_id, seed))
 
     def _sequence(self, prompt_id: str, length: int) -> list[int]:
         """At least so many groups of a prompt."""

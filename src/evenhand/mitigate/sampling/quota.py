@@ -5,10 +5,11 @@ for, the next picture is expected to bring the counts nearest to the target, in 
 
 .. math:: \arg\max_g \; \hat a_g \cdot d, \qquad d_h = t_h (n + 1) - c_h
 
-So a group that is not obeyed is asked for more often, and a group that is never obeyed takes nothing from the others.
-The shares shown converge to those nearest to the target among all that the model can be made to show: this is the
-method of Frank and Wolfe (1956, *Naval Research Logistics Quarterly* 3) with a step of 1/n. Pictures on their way
-count as what they are expected to show.
+So a group that is not obeyed is asked for more often, and one that is never obeyed takes nothing from the others. The
+shares shown converge to those nearest to the target among all that the model can be made to show: this is the method
+of Frank and Wolfe (1956, *Naval Research Logistics Quarterly* 3) with a step of 1/n. Pictures on their way count as
+what they are expected to show. Pictures in which no group is read count as nothing; as often as that happens the next
+group is drawn from the target itself, so that a group that cannot be read is not asked for ever.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from jaxtyping import Float64, Int64
 
 from evenhand.errors import BadInputError
 
-__all__ = ["PRIOR", "followed", "next_group"]
+__all__ = ["PRIOR", "drawn_group", "followed", "next_group"]
 
 PRIOR = 2.0
 """Pictures that are taken to have shown what was asked for, before any was seen."""
@@ -39,11 +40,24 @@ def followed(seen: Int64[np.ndarray, "asked shown"]) -> Float64[np.ndarray, "ask
     return shares
 
 
+def drawn_group(target: Sequence[float], *, draw: float) -> int:
+    """The place of a group drawn from the target; one whose target is 0 is never drawn.
+
+    Args:
+        target: Wanted share of each group, 0 or more, of sum 1.
+        draw: In [0, 1).
+    """
+    ends = np.cumsum(target)
+    place = int(np.searchsorted(ends, draw * ends[-1], side="right"))
+    return min(place, int(np.flatnonzero(target)[-1]))
+
+
 def next_group(
     seen: Int64[np.ndarray, "asked shown"],
     pending: Int64[np.ndarray, " asked"],
     target: Sequence[float],
     *,
+    unread: int = 0,
     draw: float,
 ) -> int:
     """The place of the group to ask for.
@@ -55,13 +69,18 @@ def next_group(
         seen: Pictures of one prompt by the group asked for and the group shown; those without a verdict are not in it.
         pending: Pictures asked for and not read yet, by group.
         target: Wanted share of each group, 0 or more, of sum 1.
-        draw: In [0, 1); chooses among groups that are equally wanted.
+        unread: Pictures in which no group was read, or that failed.
+        draw: In [0, 1); decides whether the group is drawn, and chooses among groups that are equally wanted.
 
     Raises:
         BadInputError: A random number out of range.
     """
     if not 0 <= draw < 1:
         raise BadInputError(f"draw: got {draw}; allowed: at least 0 and below 1.")
+    blind = unread / (unread + seen.sum() + PRIOR)
+    if draw < blind:
+        return drawn_group(target, draw=draw / blind)
+    draw = (draw - blind) / (1 - blind)
     expected = followed(seen)
     wanted = np.asarray(target, dtype=np.float64)
     counts = seen.sum(axis=0) + pending @ expected
@@ -69,4 +88,4 @@ def next_group(
     gain = np.where(wanted > 0, expected @ lacking, -np.inf)
     best = gain.max()
     alike = np.flatnonzero(gain >= best - _ALIKE * (1 + abs(best)))
-    return int(alike[int(draw * len(alike))])
+    return int(alike[min(int(draw * len(alike)), len(alike) - 1)])

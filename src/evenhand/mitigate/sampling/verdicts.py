@@ -1,8 +1,9 @@
 """What was made so far. In: pictures and what each was asked for. Out: per prompt, pictures by asked and shown group.
 
-A picture in which a classifier reads no group (no face, several, uncertain) has no verdict and is not counted.
+Of a picture in which no group is read (no face, several, uncertain) only that it was made is known.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -51,6 +52,7 @@ class Verdicts:
         self._readers = [by_name[one.name] for one in target.attributes]
         self._places = {groups: place for place, groups in enumerate(target.groups)}
         self._seen: dict[str, Int64[np.ndarray, "asked shown"]] = {}
+        self._unread: Counter[str] = Counter()
 
     @property
     def settings(self) -> list[Mapping[str, object]]:
@@ -62,11 +64,15 @@ class Verdicts:
         size = len(self._places)
         return self._seen.setdefault(prompt_id, np.zeros((size, size), dtype=np.int64))
 
+    def unread(self, prompt_id: str) -> int:
+        """Pictures of a prompt in which no group was read, or that failed."""
+        return self._unread[prompt_id]
+
     def count(self, samples: Sequence[Sample], asked: Sequence[int]) -> None:
         """Read pictures and count them.
 
         Args:
-            samples: With their pictures; one that failed is not counted.
+            samples: With their pictures, where they did not fail.
             asked: The place of the group each was asked for.
 
         Raises:
@@ -74,16 +80,19 @@ class Verdicts:
         """
         made = [(sample, group) for sample, group in zip(samples, asked, strict=True) if sample.image is not None]
         told: list[Any] = [one.label([sample for sample, _ in made]) for one in self._readers] if made else []
+        self._unread.update(sample.prompt_id for sample in samples if sample.image is None)
         for (sample, group), labels in zip(made, zip(*told, strict=True), strict=True):
             shown = self._places.get(tuple(one.group for one in labels))
-            if shown is not None:
+            if shown is None:
+                self._unread[sample.prompt_id] += 1
+            else:
                 self.seen(sample.prompt_id)[group, shown] += 1
 
     def restart(self, stored: Iterable[Sample], sentences: Mapping[str, Sequence[str]]) -> None:
         """Count anew what is stored of a run.
 
         Args:
-            stored: With pictures.
+            stored: With pictures, where they did not fail.
             sentences: Of each prompt that is balanced, the words that name each group.
 
         Raises:
@@ -91,9 +100,12 @@ class Verdicts:
             EvenhandError: As the labellers say.
         """
         self._seen.clear()
+        self._unread.clear()
         places = {prompt: {text: at for at, text in enumerate(texts)} for prompt, texts in sentences.items()}
         balanced = (one for one in stored if one.prompt_id in places)
         while batch := list(islice(balanced, _AT_ONCE)):
+            self._unread.update(one.prompt_id for one in batch if one.error is not None)
+            batch = [one for one in batch if one.error is None]
             unknown = [one for one in batch if one.text not in places[one.prompt_id]]
             if unknown:
                 raise LedgerError(
