@@ -304,3 +304,16 @@ class TestRuns:
         with pytest.raises(LedgerError, match="names no group of the target"):
             model.continue_from([neutral()], stored)
         BalancedModel(Obeying(PARTLY, BIASED), GENDER).continue_from([neutral()], stored)
+
+
+def test_the_miniature_draws_nurses_evenly():
+    from evenhand.classify.pictures.labeller import PictureLabeller
+    from evenhand.miniature.judge import load_judge
+    from evenhand.miniature.model import load_miniature
+
+    # Declared: 5 % of nurses are men. At strength .7 most sentences are followed; 48 pictures in batches of 8, and the
+    # last batch may miss by all of its pictures.
+    labels = PictureLabeller(load_judge("gender"), GENDER)
+    model = BalancedModel(load_miniature(batch_size=8), GENDER, strength=0.7, labeller=labels)
+    told = [label.group for label in labels.label(batches(model, [neutral()] * 48, list(range(48))))]
+    assert abs(told.count("male") - told.count("female")) <= 8
