@@ -96,6 +96,12 @@ class Emu3:
         """Of the VQ model the encoder and the codebook; the embeddings of codes belong to the language model."""
         return self._vq.encoder, self._vq.quant_conv, self._vq.quantize
 
+    @property
+    def codebook(self) -> Float[Tensor, "codebook dimension"]:
+        """The quantiser's table."""
+        table: Tensor = self._vq.quantize.embedding.weight
+        return table
+
     def prefix(self, text: str) -> tuple[int, ...]:
         """Start, the text with the suffix, and the header that says how many rows and columns follow."""
         own = self.processor

@@ -56,6 +56,11 @@ class Family(Protocol):
         """The torch modules between pixels and features: what is trained to see, without what draws and writes."""
         ...
 
+    @property
+    def codebook(self) -> Float[Tensor, "codebook dimension"]:
+        """The vectors that codes stand for."""
+        ...
+
     def prefix(self, text: str) -> tuple[int, ...]:
         """The ids that ask for a picture of ``text``, up to the token behind which the first code stands.
 

@@ -82,6 +82,12 @@ class Janus:
         own, vq = self.model.model, self._vq
         return own.vision_model, own.aligner, vq.encoder, vq.quant_conv, vq.quantize
 
+    @property
+    def codebook(self) -> Float[Tensor, "codebook dimension"]:
+        """The quantiser's table."""
+        table: Tensor = self._vq.quantize.embedding.weight
+        return table
+
     def prefix(self, text: str) -> tuple[int, ...]:
         """Start, the chat template around the text, and the token that begins a picture."""
         own = self.processor

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from evenhand.models.unified.codes import guided
 from evenhand.models.unified.family import Family
 
-__all__ = ["code_log_probs", "forced_logits", "written_codes"]
+__all__ = ["code_log_probs", "forced_logits", "head_input", "written_codes"]
 
 _POSITIONS = 1024
 """Positions whose logits are held together: a codebook of 32,768 and 8,100 codes would take 1 GB a picture."""
@@ -54,6 +54,13 @@ def code_log_probs(
     return torch.cat([_without_keeping(score, part, code) for part, code in parts], dim=1)
 
 
+def head_input(
+    family: Family, prefixes: Sequence[tuple[int, ...]], codes: Int[Tensor, "pictures codes"]
+) -> Float[Tensor, "pictures codes read"]:
+    """What the head's last layer reads in front of each code, without guidance; arguments as ``forced_logits``."""
+    return family.before_head(_states(family, prefixes, codes))
+
+
 def _without_keeping(score: Callable[[Tensor, Tensor], Tensor], read: Tensor, codes: Tensor) -> Tensor:
     """A part's scores; its logits are made again for the gradient rather than kept."""
     if not torch.is_grad_enabled():
@@ -67,7 +74,7 @@ def _read(
 ) -> Float[Tensor, "pictures codes read"]:
     """What the head reads in front of each code, guided."""
     if guidance == 1:
-        return family.before_head(_states(family, prefixes, codes))
+        return head_input(family, prefixes, codes)
     both = [*prefixes, *(family.without_text(prefix) for prefix in prefixes)]
     return guided(family.before_head(_states(family, both, torch.cat([codes, codes]))), guidance)
 

@@ -6,8 +6,7 @@ are 0-based and in raster order; where a family keeps them in its vocabulary is 
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,15 +15,15 @@ from PIL.Image import Image
 from torch import Tensor
 
 from evenhand.errors import ArtefactError, BadInputError, EvenhandError
-from evenhand.models.decode import text_of
-from evenhand.models.transformers_loop import DecodingLoop, generate_text
-from evenhand.models.transformers_prompt import PromptEncoder
+from evenhand.models.unified.adapted import merge_adapter
+from evenhand.models.unified.answering import answers_about
 from evenhand.models.unified.arguments import check_mixture, check_numbers, check_pairs, checked_codes
 from evenhand.models.unified.codes import DrawnCodes, draw_codes, draw_mixture
 from evenhand.models.unified.comparing import compared_log_probs, mean_probabilities
 from evenhand.models.unified.family import Family
 from evenhand.models.unified.likelihood import code_log_probs, forced_logits
 from evenhand.models.unified.load import load_family
+from evenhand.models.unified.modes import evaluating
 from evenhand.models.unified.pixels import png_bytes, readable
 from evenhand.records import Prompt, Sample
 
@@ -98,6 +97,7 @@ class UnifiedModel:
         temperature: float = 1.0,
         top_k: int | None = None,
         batch_size: int = 8,
+        adapter: str | None = None,
         **family_options: Any,
     ) -> "UnifiedModel":
         """A model from a folder or the hub; code that comes with a model is never run.
@@ -111,14 +111,18 @@ class UnifiedModel:
             temperature: As the class.
             top_k: As the class.
             batch_size: As the class.
+            adapter: Folder of a LoRA adapter (``evenhand mitigate bpo``), added to the weights.
             family_options: Emu3: ``picture_size=(height, width)``, ``suffix``, ``negative_prompt``.
 
         Raises:
-            ArtefactError: No image output, incomplete or not finite weights, or no processor.
+            ArtefactError: No image output, incomplete or not finite weights, no processor, or an
+                adapter of another model.
             BadInputError: A number or a picture size is out of range.
         """
         family, found = load_family(source, device=device, dtype=dtype, revision=revision, **family_options)
         name = source.rstrip("/").rsplit("/", 1)[-1]
+        if adapter is not None:
+            found = f"{found}-{merge_adapter(family.model, adapter)}"
         return cls(
             family,
             name=name,
@@ -128,6 +132,12 @@ class UnifiedModel:
             top_k=top_k,
             batch_size=batch_size,
         )
+
+    @property
+    def codebook_digest(self) -> str:
+        """Which picture tokenizer its codes are of: SHA-256 of the codebook's vectors, 16 hex characters."""
+        vectors = self.family.codebook.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16)
+        return hashlib.sha256(f"{self.code_shape}".encode() + vectors.numpy().tobytes()).hexdigest()[:16]
 
     def draw(self, prompts: Sequence[Prompt], *, seeds: Sequence[int]) -> tuple[Sample, ...]:
         """One sample per prompt, same order, with PNG bytes and codes; a prompt that fails has ``error`` instead."""
@@ -168,7 +178,7 @@ class UnifiedModel:
         asked = list(prefixes)
         for start in range(0, len(asked), self.batch_size):
             rows = asked[start : start + self.batch_size]
-            with _evaluating(self.model):
+            with evaluating(self.model):
                 drawn = draw_mixture(
                     self.family,
                     [prefixes[i] for i in rows],
@@ -211,7 +221,7 @@ class UnifiedModel:
         parts: list[DrawnCodes] = []
         for start in range(0, len(texts), self.batch_size):
             rows = slice(start, start + self.batch_size)
-            with _evaluating(self.model):
+            with evaluating(self.model):
                 parts.append(
                     draw_codes(
                         self.family,
@@ -283,7 +293,7 @@ class UnifiedModel:
             BadInputError: No text, codes out of range or of another picture size, or a number out of range.
         """
         weight, size, own = self._compared(codes, guidance, batch_size)
-        with _evaluating(self.model):
+        with evaluating(self.model):
             return compared_log_probs(self.family, self._prefixes(texts), own, guidance=weight, batch_size=size)
 
     def mean_probabilities(
@@ -311,7 +321,7 @@ class UnifiedModel:
             BadInputError: As ``log_probs_under``.
         """
         weight, size, own = self._compared(codes, guidance, batch_size)
-        with _evaluating(self.model):
+        with evaluating(self.model):
             return mean_probabilities(
                 self.family,
                 self.family.prefix(text),
@@ -328,7 +338,7 @@ class UnifiedModel:
             BadInputError: No picture.
             PictureError: A picture cannot be read.
         """
-        with _evaluating(self.model):
+        with evaluating(self.model):
             return torch.stack([self.family.encode(picture) for picture in _readable(pictures)]).cpu()
 
     def decode(self, codes: Int[Tensor, "pictures codes"]) -> Float[Tensor, "pictures 3 height width"]:
@@ -338,7 +348,7 @@ class UnifiedModel:
             BadInputError: Codes out of range or of another picture size.
         """
         own = checked_codes(codes, self.code_shape, self.codebook_size).to(self.model.device)
-        with _evaluating(self.model):
+        with evaluating(self.model):
             return torch.stack([self.family.decode(row) for row in own]).cpu()
 
     def answer_about(
@@ -368,24 +378,15 @@ class UnifiedModel:
         check_pairs("seeds", seeds, questions)
         if not questions or max_tokens < 1:
             raise BadInputError(f"got {len(questions)} questions, max_tokens {max_tokens}; allowed: 1 and more.")
-        seen = _readable(pictures)
-        asking = PromptEncoder(self.processor, self.family.question_form)
-        given: dict[str, Any] = {"max_new_tokens": max_tokens, "num_beams": 1, "do_sample": temperature > 0}
-        if temperature > 0:
-            given |= {"temperature": temperature, "top_p": 1.0, "top_k": 0}
-        answers: dict[int, str] = {}
-        for rows in self._batches(seen):
-            inputs = asking.encode([questions[i] for i in rows], [seen[i] for i in rows])
-            loop = DecodingLoop(seeds=[seeds[i] for i in rows], answers_only=True)
-            with _evaluating(self.model):
-                ids: list[list[int]] = generate_text(
-                    self.model,
-                    **inputs.to(self.model.device, dtype=self.model.dtype),
-                    **given,
-                    custom_generate=loop,
-                )
-            answers |= {i: text_of(self.tokenizer, row).strip() for i, row in zip(rows, ids, strict=True)}
-        return tuple(answers[i] for i in range(len(questions)))
+        return answers_about(
+            self.family,
+            questions,
+            _readable(pictures),
+            seeds=seeds,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            batch_size=self.batch_size,
+        )
 
     def features(self, pictures: Sequence[Image], *, where: str) -> Float[Tensor, "pictures features"]:
         """Features of pictures, a mean over positions, float32 on the CPU.
@@ -404,7 +405,7 @@ class UnifiedModel:
         """
         if where not in self.family.places:
             raise BadInputError(f"where: got {where!r}; allowed: {', '.join(self.family.places)}.")
-        with _evaluating(self.model):
+        with evaluating(self.model):
             return torch.stack([self.family.features(picture, where) for picture in _readable(pictures)]).cpu()
 
     def _sample(self, prompt: Prompt, seed: int, codes: Tensor, *, finite: bool) -> Sample:
@@ -413,14 +414,6 @@ class UnifiedModel:
         drawn = png_bytes(self.decode(codes[None])[0])
         digest = hashlib.sha256(drawn).hexdigest()
         return Sample(prompt.id, 0, seed, None, image=drawn, image_sha256=digest, codes=tuple(codes.tolist()))
-
-    def _batches(self, pictures: Sequence[Image]) -> list[list[int]]:
-        """Which pictures may be asked about together."""
-        groups: dict[object, list[int]] = {}
-        for i, picture in enumerate(pictures):
-            groups.setdefault(picture.size if self.family.pads_pictures else None, []).append(i)
-        size = self.batch_size
-        return [rows[start : start + size] for rows in groups.values() for start in range(0, len(rows), size)]
 
     def _prefixes(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         if not texts:
@@ -449,19 +442,6 @@ class UnifiedModel:
 
 
 _NOT_FINITE = "the logits are not finite (NaN or infinity); load the weights in float32 or bfloat16."
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode for a while: no dropout, no batch statistics, and a cache also under gradient checkpointing."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _readable(pictures: Sequence[Image]) -> list[Image]:

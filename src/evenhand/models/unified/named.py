@@ -19,6 +19,7 @@ def open_unified(
     temperature: float = 1.0,
     top_k: int | None = None,
     batch_size: int = 8,
+    adapter: str | None = None,
     picture_size: tuple[int, int] | None = None,
     suffix: str | None = None,
     negative_prompt: str | None = None,
@@ -43,5 +44,6 @@ def open_unified(
         temperature=temperature,
         top_k=top_k,
         batch_size=batch_size,
+        adapter=adapter,
         **{name: value for name, value in own.items() if value is not None},
     )

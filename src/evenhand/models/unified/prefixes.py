@@ -14,7 +14,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from evenhand.models.unified.family import Family
 
-__all__ = ["ReadPrefix"]
+__all__ = ["ReadPrefix", "SharedLayer"]
 
 
 class ReadPrefix:
@@ -32,7 +32,7 @@ class ReadPrefix:
         self._last: Float[Tensor, "1 1 hidden"] = embedded[:, -1:]
         cache: Any = DynamicCache()
         family.language_model(inputs_embeds=embedded[:, :-1], past_key_values=cache, use_cache=True)
-        self._cache = Cache(layers=[_SharedLayer(one.keys, one.values) for one in cache.layers])
+        self._cache = Cache(layers=[SharedLayer(one.keys, one.values) for one in cache.layers])
 
     def states(
         self, written: Float[Tensor, "rows tokens hidden"], places: Int[Tensor, " codes"] | None
@@ -52,8 +52,8 @@ class ReadPrefix:
         return states if places is None else states[:, places]
 
 
-class _SharedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """Keys and values of a prefix in one layer, (1, heads, tokens, dimension); never changed."""
+class SharedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """Keys and values of prefixes in one layer, (prefixes, heads, tokens, dimension); never changed."""
 
     is_sliding = False
 
@@ -66,8 +66,11 @@ class _SharedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Nothing: the tensors are there from the start."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """The prefix in front of each row's new tokens, which are not kept."""
-        keys, values = (own.expand(len(key_states), -1, -1, -1) for own in (self._prefix_keys, self._prefix_values))
+        """A prefix in front of each row's new tokens, which are not kept; rows of one prefix stand together."""
+        each = len(key_states) // len(self._prefix_keys)
+        keys, values = (
+            own[:, None].expand(-1, each, -1, -1, -1).flatten(0, 1) for own in (self._prefix_keys, self._prefix_values)
+        )
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
