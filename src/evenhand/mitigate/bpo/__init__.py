@@ -1,0 +1,1 @@
+"""Balanced Preference Optimization and what it is compared with: training a unified model to draw declared shares."""
