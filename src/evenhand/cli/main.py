@@ -20,6 +20,8 @@ from evenhand.cli.gate import gate_command
 from evenhand.cli.list import list_command
 from evenhand.cli.locate import locate_command
 from evenhand.cli.mitigate import mitigate_app
+from evenhand.cli.mitigate_data import data_command
+from evenhand.cli.mitigate_train import bpo_command, sft_command
 from evenhand.cli.plan import plan_command
 from evenhand.cli.report import report_command
 from evenhand.cli.sample import sample_command
@@ -75,6 +77,9 @@ app.command("report")(report_command)
 app.command("plan")(plan_command)
 app.command("gate")(gate_command)
 app.command("list")(list_command)
+mitigate_app.command("data")(data_command)
+mitigate_app.command("sft")(sft_command)
+mitigate_app.command("bpo")(bpo_command)
 app.add_typer(mitigate_app)
 
 

@@ -44,6 +44,7 @@ def load_miniature(
     guidance: float = 1.0,
     temperature: float = 1.0,
     batch_size: int = 32,
+    adapter: str | None = None,
 ) -> "UnifiedModel":
     """The miniature that ships, behind the same adapter as any Janus.
 
@@ -53,6 +54,7 @@ def load_miniature(
         guidance: w of classifier-free guidance. The declared shares hold at 1; a larger one sharpens them.
         temperature: Of ``draw``. The declared shares hold at 1.
         batch_size: Pictures drawn together.
+        adapter: Folder of a LoRA adapter that was trained from this variant.
 
     Raises:
         UnknownNameError: No such variant.
@@ -60,7 +62,7 @@ def load_miniature(
     """
     from evenhand.models.unified.model import UnifiedModel
 
-    def opened(name: str) -> UnifiedModel:
+    def opened(name: str, adapter: str | None) -> UnifiedModel:
         return UnifiedModel.from_pretrained(
             str(miniature_folder(name)),
             device=device,
@@ -68,12 +70,13 @@ def load_miniature(
             guidance=guidance,
             temperature=temperature,
             batch_size=batch_size,
+            adapter=adapter,
         )
 
     _check(variant)
     if variant != "even":
-        return opened(variant)
-    whole, decoding = opened("decoder"), opened("language")
+        return opened(variant, adapter)
+    whole, decoding = opened("decoder", adapter), opened("language", None)
     for part in ("decoder", "post_quant_conv"):
         own, other = (getattr(model.model.model.vqmodel, part) for model in (whole, decoding))
         own.load_state_dict(other.state_dict())

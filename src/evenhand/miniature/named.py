@@ -22,6 +22,7 @@ def open_miniature(
     guidance: float = 1.0,
     temperature: float = 1.0,
     batch_size: int = 32,
+    adapter: str | None = None,
 ) -> "UnifiedModel":
     """``miniature``, ``miniature:decoder`` or ``miniature:even``; options are those of ``load_miniature``.
 
@@ -31,7 +32,12 @@ def open_miniature(
     from evenhand.miniature.model import load_miniature
 
     return load_miniature(
-        argument or "language", device=device, guidance=guidance, temperature=temperature, batch_size=batch_size
+        argument or "language",
+        device=device,
+        guidance=guidance,
+        temperature=temperature,
+        batch_size=batch_size,
+        adapter=adapter,
     )
 
 

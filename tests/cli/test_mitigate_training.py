@@ -1,0 +1,78 @@
+"""``evenhand mitigate data``, ``sft`` and ``bpo`` as scripts see them: the miniature, a few pictures and steps."""
+
+import json
+
+import pytest
+from command_line import in_process
+
+FEW = ("--steps", "2", "--batch-size", "2", "--rank", "2", "--set", "use_cpu=true")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    found = tmp_path_factory.mktemp("training")
+    (found / "two.txt").write_text("sewer\nroustabout\n")
+    (found / "held.txt").write_text("nurse\n")
+    return found
+
+
+@pytest.fixture
+def call(folder, monkeypatch, capfd):
+    return in_process(folder, monkeypatch, capfd)
+
+
+def test_from_data_to_an_adapter_and_back_to_an_audit(call):
+    done = call(
+        "mitigate", "data", "miniature", "--occupations", "two.txt", "--pictures", "3", "--out", "data", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {one["group"] for one in found["groups"]} == {"male", "female"}
+    assert found["tuples"] > 0
+    again = call("mitigate", "data", "miniature", "--occupations", "two.txt", "--pictures", "3", "--out", "data")
+    assert f"{found['tuples']} tuples of 2 sentences in data" in again.stdout
+    trained = call("mitigate", "sft", "miniature", "--data", "data", "--out", "sft", *FEW, "--json")
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout) == {"out": "sft", "steps": 2, "before": None, "after": None}
+    held = ("--held-out", "held.txt", "--pictures", "4")
+    balanced = call("mitigate", "bpo", "miniature", "--data", "data", "--start", "sft", "--out", "bpo", *held, *FEW)
+    assert balanced.returncode == 0, balanced.stderr
+    assert "disparity (RD)" in balanced.stdout
+    assert "--option adapter=bpo" in balanced.stderr
+    audited = call(
+        *("audit", "miniature", "--data", "held.txt", "--samples", "4", "--answers", "0"),
+        *("--option", "adapter=bpo", "--out", "run", "--json"),
+    )
+    assert audited.returncode == 0, audited.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--set", "warp=1"), "--set: got 'warp'"),
+        (("--set", "weight_decay=much"), "--set: .*invalid float value"),
+        (("--every", "2"), "--every: nothing is audited"),
+        (("--preset", "best"), "known: recommended, paper"),
+        (("--target", "0.7"), "one share above 0"),
+        (("--held-out", "two.txt"), "2 of 2 are trained on"),
+    ],
+)
+def test_what_is_refused(call, given, message):
+    made = call(
+        "mitigate", "data", "miniature", "--occupations", "two.txt", "--pictures", "3", "--out", "data", "--json"
+    )
+    assert made.returncode == 0, made.stderr
+    done = call("mitigate", "bpo", "miniature", "--data", "data", "--out", "refused", *FEW, *given)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) <= 2
+    import re
+
+    assert re.search(message, done.stderr), done.stderr
+
+
+def test_a_model_without_codes(call):
+    done = call(
+        "mitigate", "data", "painter:sewer=0.1", "--classifier", "colours", "--occupations", "two.txt", "--out", "x"
+    )
+    assert done.returncode == 2
+    assert "writes no picture codes" in done.stderr
