@@ -60,7 +60,7 @@ def test_eq_10_by_hand():
 
 
 def test_eq_10_follows_from_eq_9():
-    # log(1 + gap^2 / 4), specification 3.1
+    # log(1 + gap^2 / 4)
     difference = torch.linspace(-6, 6, 25)
     assert torch.allclose(balance(difference), (1 + preference_gap(difference) ** 2 / 4).log(), atol=1e-6)
     assert preference_gap(torch.tensor(math.log(3))).item() == pytest.approx(0.5)
@@ -73,7 +73,7 @@ def test_near_even_it_is_a_sixteenth_of_the_square():
 
 
 def test_the_steepest_slope():
-    # specification 3.1: 0.0892 at |delta| = 1.232, odd in delta
+    # 0.0892 at |delta| = 1.232, odd in delta
     difference = torch.linspace(-4, 4, 8001).requires_grad_()
     balance(difference).sum().backward()
     slope = difference.grad
@@ -226,7 +226,7 @@ def _trained(loss, steps=300):
 
 
 def test_the_published_loss_alone_draws_the_harder_group():
-    # Specification 3.3, in a model small enough to be sure of: even is 1/2.
+    # In a model small enough to be sure of: even is 1/2.
     assert _trained(lambda told, _: log_odds_loss(told)) < 0.05
 
 

@@ -29,6 +29,7 @@ def config(folder, **given):
         "disable_tqdm": True,
         "use_cpu": True,
         "condition_dropout": 0.0,
+        "anchor": 0.0,
         **given,
     }
     return BPOConfig(output_dir=str(folder), **chosen)
@@ -92,6 +93,21 @@ def test_the_first_divergence_is_that_of_the_asked_prompts(tiny, make_tuples, tm
     trainer = BPOTrainer(model, args, tuples, peft_config=lora_config(model.family, r=2))
     trainer.train()
     assert losses(trainer)[0] == pytest.approx(mean_of(wanted), rel=1e-3)
+
+
+def test_what_is_asked_for_is_held_where_it_was(tiny, make_tuples, tmp_path):
+    # Trained on one neutral prompt alone, the prompts that ask for groups move too; anchored they move less.
+    moved = {}
+    for anchor in (0.0, 0.5):
+        model = tiny.made("janus")
+        tuples = make_tuples(model, 1)
+        one = tuples.tuples[0]
+        codes = torch.from_numpy(one.codes).long()
+        before = model.log_prob(list(one.asked), codes, guidance=1).detach()
+        args = config(tmp_path / str(anchor), max_steps=20, loss_type="sft", anchor=anchor, learning_rate=2e-2)
+        BPOTrainer(model, args, tuples, peft_config=lora_config(model.family, r=2)).train()
+        moved[anchor] = float((model.log_prob(list(one.asked), codes, guidance=1).detach() - before).abs().sum())
+    assert moved[0.5] < moved[0.0] / 2
 
 
 @pytest.mark.parametrize("likelihood", ["mixture", "pictures"])

@@ -73,6 +73,9 @@ class BPOConfig(TrainingArguments):
         pairs: Which groups are compared.
         temperature: Of the posterior loss, above 0.
         target: Wanted share of each group in the data's order; None is even.
+        anchor: Share of tuples whose pictures are compared under the prompts that ask for them, not under the neutral
+            one, with ``likelihood="mixture"``; in [0, 1). Without it a model learns to pass over words that name a
+            group, wherever they stand.
         condition_dropout: Share of tuples whose prompt is left out, so that guidance's other branch is trained too; in
             [0, 1). Such a tuple counts by its likelihood alone. Which ones follows from seed, step and tuple.
         disable_dropout: No dropout anywhere; without it the balance loss compares pictures under different networks.
@@ -88,6 +91,7 @@ class BPOConfig(TrainingArguments):
     pairs: Comparing = field(default="all", metadata={"help": "all or cycle."})
     temperature: float = field(default=1.0, metadata={"help": "Of the posterior loss."})
     target: list[float] | None = field(default=None, metadata={"help": "Wanted share of each group; even by default."})
+    anchor: float = field(default=0.25, metadata={"help": "Share of tuples compared under prompts that ask."})
     condition_dropout: float = field(default=0.1, metadata={"help": "Share of tuples without their prompt."})
     disable_dropout: bool = field(default=True, metadata={"help": "No dropout anywhere."})
     one_at_a_time: bool = field(default=False, metadata={"help": "One picture's activations in memory at a time."})
@@ -113,8 +117,9 @@ class BPOConfig(TrainingArguments):
             raise BadInputError(f"temperature: got {self.temperature}; allowed: above 0, 1 by default.")
         if self.mixture_pictures < 1:
             raise BadInputError(f"mixture_pictures: got {self.mixture_pictures}; allowed: 1 and more.")
-        if not 0 <= self.condition_dropout < 1:
-            raise BadInputError(f"condition_dropout: got {self.condition_dropout}; allowed: a share in [0, 1).")
+        for name in ("condition_dropout", "anchor"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadInputError(f"{name}: got {getattr(self, name)}; allowed: a share in [0, 1).")
         super().__post_init__()  # type: ignore[no-untyped-call]
 
     @classmethod

@@ -151,7 +151,7 @@ def posterior_loss(
     .. math:: \Delta_{ij} = \frac{r_i - r_j - \log(t_i / t_j)}{\tau}, \quad
         r_d = \log p(y_d | x) - \log p_\mathrm{ref}(y_d | x_d)
 
-    Sums over codes, not means. 0 where the shares are the target's. Specification 3.4; not in the paper.
+    Sums over codes, not means. 0 where the shares are the target's. Not in the paper.
 
     Args:
         log_probs: Of each code, in nats, under the prompt x that names no group.

@@ -5,6 +5,7 @@ loss, so that pictures of different prompts are never compared.
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import TypedDict
 
 import torch
@@ -16,7 +17,7 @@ from evenhand.errors import BadInputError
 from evenhand.mitigate.bpo.tuples import TupleSet
 from evenhand.models.unified.family import Family
 
-__all__ = ["Batch", "Row", "TupleRows", "batched", "drops_prompt", "pictures_looked_at"]
+__all__ = ["Batch", "Row", "TupleRows", "batched", "happens", "pictures_looked_at"]
 
 
 class Row(TypedDict):
@@ -94,21 +95,26 @@ def batched(rows: Sequence[Row]) -> Batch:
 def pictures_looked_at(number: int, shares: Sequence[float], *, seed: int, step: int, index: int) -> tuple[int, ...]:
     """Which pictures of a tuple the mixture's likelihood is taken of: drawn by the groups' shares, none twice.
 
-    A pure function, as ``drops_prompt``.
+    A pure function, as ``happens``.
     """
-    drawn = torch.Generator().manual_seed((seed * 1_000_003 + step) * 1_000_003 + index)
+    drawn = _drawn("pictures", seed, step, index)
     chosen = torch.multinomial(torch.tensor(shares), min(number, len(shares)), generator=drawn)
     return tuple(chosen.tolist())
 
 
-def drops_prompt(share: float, *, seed: int, step: int, index: int) -> bool:
-    """Whether a tuple goes without its prompt at a step: a pure function, the same in every process and after a resume.
+def happens(share: float, *, what: str, seed: int, step: int, index: int) -> bool:
+    """Whether something is done with a tuple at a step: a pure function, the same in every process and after a resume.
 
     Args:
-        share: Of tuples without, in [0, 1).
+        share: Of tuples it is done with, in [0, 1].
+        what: Things of other names happen independently.
         seed: Of the run.
         step: Of the optimizer.
         index: Of the tuple in its set.
     """
-    drawn = torch.Generator().manual_seed((seed * 1_000_003 + step) * 1_000_003 + index)
-    return bool(torch.rand((), generator=drawn) < share)
+    return bool(torch.rand((), generator=_drawn(what, seed, step, index)) < share)
+
+
+def _drawn(what: str, seed: int, step: int, index: int) -> torch.Generator:
+    named = sha256(f"{what}/{seed}/{step}/{index}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(named[:7], "big"))

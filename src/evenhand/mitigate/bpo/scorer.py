@@ -28,11 +28,13 @@ class MixtureAsked:
     Attributes:
         mixed: For each tuple the prefixes that ask for each group.
         pictures: For each tuple which of its pictures are looked at; as many for each.
+        anchored: For each tuple whether they are compared under the prompts that ask for them, with themselves before.
         shares: Of the groups.
     """
 
     mixed: Sequence[Sequence[tuple[int, ...]]]
     pictures: Sequence[Sequence[int]]
+    anchored: Sequence[bool]
     shares: Sequence[float]
 
 
@@ -81,8 +83,12 @@ class TupleScorer(nn.Module):
         rows = [(one, picture) for one, chosen in enumerate(mixture.pictures) for picture in chosen]
         found = mixture_divergence(
             self._family,
-            [prefixes[one] for one, _ in rows],
-            [mixture.mixed[one] for one, _ in rows],
+            [mixture.mixed[one][k] if mixture.anchored[one] else prefixes[one] for one, k in rows],
+            # A mixture of a prompt with itself is the prompt: what is compared is the network with itself before.
+            [
+                [mixture.mixed[one][k]] * len(mixture.shares) if mixture.anchored[one] else mixture.mixed[one]
+                for one, k in rows
+            ],
             torch.stack([codes[one, picture] for one, picture in rows]),
             shares=mixture.shares,
             reference=self._before,

@@ -18,7 +18,7 @@ from evenhand.mitigate.bpo.adapters import trained_network
 from evenhand.mitigate.bpo.config import BPOConfig
 from evenhand.mitigate.bpo.losses import check_target, log_odds_loss, pairs_of, posterior_loss, weighted_nll
 from evenhand.mitigate.bpo.reference import kept_reference, set_digest
-from evenhand.mitigate.bpo.rows import TupleRows, batched, drops_prompt, pictures_looked_at
+from evenhand.mitigate.bpo.rows import TupleRows, batched, happens, pictures_looked_at
 from evenhand.mitigate.bpo.scorer import MixtureAsked, TupleScorer
 from evenhand.mitigate.bpo.stored_trainer import StoredTrainer
 from evenhand.mitigate.bpo.tuples import TupleSet, check_tuples
@@ -36,6 +36,7 @@ _OURS = (
     "loss_type",
     "likelihood",
     "mixture_pictures",
+    "anchor",
     "beta",
     "nll_weight",
     "pairs",
@@ -151,14 +152,16 @@ class BPOTrainer(StoredTrainer):
         """Mean over tuples of the loss; see ``BPOConfig``."""
         args, step = self.args, self.state.global_step
         dropped = [
-            model.training and drops_prompt(args.condition_dropout, seed=args.seed, step=step, index=index)
+            model.training and happens(args.condition_dropout, what="dropout", seed=args.seed, step=step, index=index)
             for index in inputs["indices"]
         ]
         told, divergence = model(
             self._prefixes(inputs["prefixes"], dropped),
             inputs["codes"],
             scored=args.loss_type != "sft" or args.likelihood == "pictures",
-            mixture=self._mixture(inputs) if args.likelihood == "mixture" and self._weight() else None,
+            mixture=self._mixture(inputs, training=model.training)
+            if args.likelihood == "mixture" and self._weight()
+            else None,
         )
         parts: dict[str, Tensor] = {}
         if divergence is not None:
@@ -236,13 +239,18 @@ class BPOTrainer(StoredTrainer):
         pairs = zip(prefixes, dropped, strict=True)
         return [family.without_text(tuple(one)) if out else tuple(one) for one, out in pairs]
 
-    def _mixture(self, inputs: Mapping[str, Any]) -> MixtureAsked:
+    def _mixture(self, inputs: Mapping[str, Any], *, training: bool) -> MixtureAsked:
         args, shares = self.args, check_target(self.args.target, len(self._groups))
+        step = self.state.global_step
         chosen = [
-            pictures_looked_at(args.mixture_pictures, shares, seed=args.seed, step=self.state.global_step, index=index)
+            pictures_looked_at(args.mixture_pictures, shares, seed=args.seed, step=step, index=index)
             for index in inputs["indices"]
         ]
-        return MixtureAsked([[tuple(one) for one in row] for row in inputs["mixed"]], chosen, shares)
+        anchored = [
+            training and happens(args.anchor, what="anchor", seed=args.seed, step=step, index=index)
+            for index in inputs["indices"]
+        ]
+        return MixtureAsked([[tuple(one) for one in row] for row in inputs["mixed"]], chosen, anchored, shares)
 
     def _balance(self, told: Tensor, reference: Tensor) -> Tensor:
         args = self.args
