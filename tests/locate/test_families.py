@@ -33,7 +33,7 @@ def _classifier(monkeypatch):
     monkeypatch.syspath_prepend(str(_TESTS / "extension"))
 
 
-@pytest.mark.parametrize(("kind", "places"), [("janus", 5), ("emu3", 4)])
+@pytest.mark.parametrize(("kind", "places"), [("janus", 5), pytest.param("emu3", 4, marks=pytest.mark.slow)])
 def test_a_family_is_located_from_its_files(tmp_path, tiny, kind, places):
     (tmp_path / "two.txt").write_text("sewer\npilot\n")
     folder = tiny.save(kind, tmp_path / kind)

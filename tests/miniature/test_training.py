@@ -388,6 +388,7 @@ def test_derivatives_of_shares_are_those_of_a_finite_difference(script, correcti
         assert torch.allclose(found[:, place] @ direction, wanted, rtol=0.05, atol=0.02 * wanted.abs().max())
 
 
+@pytest.mark.slow
 def test_a_correction_takes_small_errors_away(script, correction, monkeypatch):
     # Of six people two are to be shown .04 more often, two less, at random; gender and skin tone are held to it, one by
     # one. Answers are left out.

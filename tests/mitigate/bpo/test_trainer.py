@@ -159,8 +159,10 @@ class _Killed(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("step", [1, 3, 6])
-@pytest.mark.parametrize("dropout", [False, True])
+_MORE = [pytest.param(*one, marks=pytest.mark.slow) for one in ((1, False), (6, False), (1, True), (3, True))]
+
+
+@pytest.mark.parametrize(("step", "dropout"), [(3, False), (6, True), *_MORE])
 def test_a_run_that_was_killed_goes_on_with_the_same_losses(tiny, make_tuples, tmp_path, step, dropout):
     def run(folder, callbacks=()):
         model = tiny.made("janus")
