@@ -117,3 +117,19 @@ def test_half_precision(kind):
     found = tuple_log_probs(model.family, prefixes, codes)
     assert found.dtype == torch.float32
     assert torch.allclose(found, wanted, atol=0.5)
+
+
+def test_a_picture_is_made_again_once(models, kind, monkeypatch):
+    # One pass a picture forward and one back: the head's inner derivative makes nothing again.
+    model = models[kind]
+    prefixes, codes = given(model, (LONG,), pictures=3)
+    passes = []
+    before_head = type(model.family).before_head
+
+    def counted(self, hidden):
+        passes.append(len(hidden))
+        return before_head(self, hidden)
+
+    monkeypatch.setattr(type(model.family), "before_head", counted)
+    slopes(model, tuple_log_probs(model.family, prefixes, codes, one_at_a_time=True))
+    assert passes == [1] * 6

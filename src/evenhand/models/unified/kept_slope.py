@@ -28,10 +28,15 @@ def with_kept_slope(
     return found
 
 
+def _same(kept: Tensor) -> Tensor:
+    return kept
+
+
 class _KeptSlope(torch.autograd.Function):
     @staticmethod
     def forward(ctx, read, worth):  # type: ignore[no-untyped-def]
-        with torch.enable_grad():
+        # Whoever checkpoints what stands around it would make it all again for this inner derivative: hold them off.
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_same, _same):
             own = read.detach().requires_grad_()
             value = worth(own)
             (slope,) = torch.autograd.grad(value.sum(), own)
