@@ -100,6 +100,7 @@ def test_a_word_that_is_not_obeyed_is_no_decoder(tmp_path, occupations):
     assert found.fidelity["female"].value == 0
 
 
+@pytest.mark.slow
 def test_labelled_pictures_that_were_stopped_break_nothing(tmp_path, occupations):
     source = str(labelled(tmp_path / "labelled", people=80))
     small = {"pictures": 12, "asked": 8}

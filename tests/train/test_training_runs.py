@@ -44,6 +44,7 @@ def test_an_adapter_a_card_and_what_changed(data, tmp_path):
     assert opened.revision != load_miniature().revision
 
 
+@pytest.mark.slow
 def test_stage_two_goes_on_with_stage_one_and_watches_itself(data, tmp_path):
     train_model("miniature", data / "d", tmp_path / "sft", stage="sft", rank=4, **FEW)
     found = train_model(
