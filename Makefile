@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Another build of torch: TORCH='torch==2.13.0 --index-url URL', the URL from pytorch.org's selector.
 TORCH ?= torch==2.13.0
+# Processes that run the tests, each about 1.5 GB.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -12,7 +14,7 @@ demo: $(STAMP)
 	$(BIN)/evenhand demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
