@@ -16,6 +16,7 @@ from evenhand.errors import BadInputError
 from evenhand.mitigate.bpo.adapters import lora_config
 from evenhand.mitigate.bpo.card import training_card
 from evenhand.mitigate.bpo.config import BPOConfig, Stage
+from evenhand.mitigate.bpo.sharding import refuse_audit_of_shards
 from evenhand.mitigate.bpo.trainer import BPOTrainer
 from evenhand.mitigate.bpo.tuples import TupleSet, read_tuples
 from evenhand.mitigate.bpo.watch import Audited, HeldOutAudit
@@ -103,6 +104,8 @@ def train_model(
         )
     audit = None if held_out is None else _audit(held_out, tuples, arguments.get("target"))
     args = BPOConfig.from_preset(preset, stage=stage, output_dir=str(out), **{**_watching(held_out), **arguments})
+    if audit is not None:
+        refuse_audit_of_shards(args)
     before = _before(Path(out), audit, drawing, write=args.process_index == 0)
     trainer = BPOTrainer(
         drawing,

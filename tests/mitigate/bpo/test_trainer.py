@@ -376,3 +376,32 @@ def test_an_adapter_is_opened_with_its_model(tiny, make_tuples, tmp_path):
     other = tiny.save("emu3", tmp_path / "other")
     with pytest.raises(ArtefactError, match="does not fit"):
         type(model).from_pretrained(str(other), adapter=str(tmp_path / "run"), picture_size=tiny.SIZE)
+
+
+def test_another_adapter_to_go_on_with_is_another_run(tiny, make_tuples, tmp_path):
+    for name, seed in (("one", 0), ("two", 1)):
+        model = tiny.made("janus")
+        args = config(tmp_path / name, max_steps=1, loss_type="sft", likelihood="pictures", seed=seed)
+        BPOTrainer(model, args, make_tuples(model, 2), peft_config=lora_config(model.family, r=2)).save_model()
+
+    def second(start):
+        model = tiny.made("janus")
+        return BPOTrainer(model, config(tmp_path / "run", max_steps=1), make_tuples(model, 2), start=tmp_path / start)
+
+    second("one").train()
+    with pytest.raises(ChangedRunError, match="start"):
+        second("two")
+
+
+def test_half_precision_with_activations_made_again_gives_nearly_the_same_losses(tiny, make_tuples, tmp_path):
+    found = {}
+    for name, given in (("plain", {}), ("lean", {"bf16": True, "activation_checkpointing": True})):
+        model = tiny.made("janus")
+        trainer = BPOTrainer(
+            model, config(tmp_path / name, **given), make_tuples(model, 2), peft_config=lora_config(model.family, r=2)
+        )
+        trainer.train()
+        found[name] = losses(trainer)
+    assert all(math.isfinite(one) for one in found["lean"])
+    assert found["lean"] == pytest.approx(found["plain"], rel=0.05, abs=0.02)  # bfloat16 keeps three digits
+    assert found["lean"] != found["plain"]

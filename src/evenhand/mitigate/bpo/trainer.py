@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, set_seed
 
-from evenhand.errors import BadInputError, ChangedRunError
+from evenhand.errors import BadInputError
 from evenhand.mitigate.bpo.adapters import trained_network
 from evenhand.mitigate.bpo.config import BPOConfig
 from evenhand.mitigate.bpo.losses import check_target, log_odds_loss, pairs_of, posterior_loss, weighted_nll
 from evenhand.mitigate.bpo.reference import kept_reference, set_digest
 from evenhand.mitigate.bpo.rows import TupleRows, batched, happens, pictures_looked_at
+from evenhand.mitigate.bpo.run_identity import adapter_digest, keep_identity, refuse_another_run
 from evenhand.mitigate.bpo.scorer import MixtureAsked, TupleScorer
+from evenhand.mitigate.bpo.sharding import refuse_audit_of_shards
 from evenhand.mitigate.bpo.stored_trainer import StoredTrainer
 from evenhand.mitigate.bpo.tuples import TupleSet, check_tuples
 from evenhand.mitigate.bpo.watch import Audited, HeldOutAudit
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BPOTrainer"]
 
-_RUN = "training.json"
 _OURS = (
     "loss_type",
     "likelihood",
@@ -67,7 +68,7 @@ class BPOTrainer(StoredTrainer):
 
     Raises:
         BadInputError: Tuples that are not one picture of each group, codes out of range, a target that is not one share
-            of each group, an evaluation without anything to evaluate.
+            of each group, an evaluation without anything to evaluate, an audit where weights are sharded.
         ArtefactError: Tuples of another picture tokenizer, or an adapter of another model.
         ChangedRunError: The folder holds a run of other tuples or of another loss.
         MissingExtraError: PEFT is not installed.
@@ -107,15 +108,18 @@ class BPOTrainer(StoredTrainer):
             )
         if args.eval_strategy != "no" and eval_dataset is None and audit is None:
             raise BadInputError("eval_strategy: there is nothing to evaluate; give an audit, tuples, or 'no'.")
+        if audit is not None:
+            refuse_audit_of_shards(args)
         self._groups, self._audit, self._unified = groups, audit, model
         self._run = {
             "tuples": set_digest(train_dataset),
             "model": model.revision,
+            "start": adapter_digest(start) if peft_config is None else None,
             "adapter": None if peft_config is None else str(peft_config.target_modules),
             "rank": None if peft_config is None else peft_config.r,
             **{name: _plain(getattr(args, name)) for name in _KEPT},
         }
-        _refuse_another_run(str(args.output_dir), self._run)
+        refuse_another_run(str(args.output_dir), self._run)
         set_seed(args.seed)
         # Before any adapter: what is compared with is the model as it was.
         rows = [None if one is None else self._rows(one, args) for one in (train_dataset, eval_dataset)]
@@ -137,9 +141,7 @@ class BPOTrainer(StoredTrainer):
     ) -> "TrainOutput":
         """As ``StoredTrainer.train``; the folder remembers what run it is."""
         if self.args.should_save:
-            folder = Path(str(self.args.output_dir))
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / _RUN).write_text(json.dumps(self._run, indent=2) + "\n", "utf-8")
+            keep_identity(str(self.args.output_dir), self._run)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def compute_loss(
@@ -222,13 +224,14 @@ class BPOTrainer(StoredTrainer):
         reference = None
         if args.loss_type == "posterior":
             folder = Path(str(args.output_dir)) / "reference" / set_digest(tuples)
-            reference = kept_reference(
-                self._unified,
-                tuples,
-                folder,
-                write=args.process_index == 0,
-                batch_size=args.per_device_eval_batch_size,
-            )
+            with args.main_process_first(local=False, desc="the reference"):  # the others find it in the folder
+                reference = kept_reference(
+                    self._unified,
+                    tuples,
+                    folder,
+                    write=args.process_index == 0,
+                    batch_size=args.per_device_eval_batch_size,
+                )
         return TupleRows(tuples, self._unified.family, reference)
 
     def _weight(self) -> float:
@@ -267,15 +270,12 @@ class BPOTrainer(StoredTrainer):
         """What the model draws of the audit's prompts now; they are dealt out to the processes.
 
         Raises:
-            BadInputError: There is no audit, or weights are sharded.
+            BadInputError: There is no audit.
             TooFewSamplesError: No picture shows a group.
         """
         audit = self._audit
-        if audit is None or self._sharded():
-            raise BadInputError(
-                f"audit: {'there is none' if audit is None else 'weights are sharded, drawing needs them whole'}; "
-                "audit the stored adapter with evenhand audit."
-            )
+        if audit is None:
+            raise BadInputError("audit: there is none; audit the stored adapter with evenhand audit.")
         here, processes = self.args.process_index, self.args.world_size
         counts = torch.zeros(len(audit.prompts), len(audit.groups) + 1, dtype=torch.long, device=self.args.device)
         own = audit.count(self._unified, audit.prompts[here::processes])
@@ -285,25 +285,6 @@ class BPOTrainer(StoredTrainer):
 
     def _audited(self, prefix: str) -> dict[str, float]:
         return {} if self._audit is None else self.audited().as_metrics(prefix)
-
-
-def _refuse_another_run(folder: str, run: dict[str, Any]) -> None:
-    """A folder holds one run.
-
-    Raises:
-        ChangedRunError: It holds one of other tuples, another model or another loss.
-    """
-    place = Path(folder) / _RUN
-    if not place.is_file():
-        return
-    try:
-        held = json.loads(place.read_text("utf-8"))
-    except ValueError as error:
-        raise ChangedRunError(f"{str(place)!r} cannot be read ({error}); give another folder.") from error
-    odd = [name for name in run if held.get(name) != run[name]]
-    if odd:
-        told = ", ".join(f"{name} {held.get(name)!r}, now {run[name]!r}" for name in odd[:4])
-        raise ChangedRunError(f"{folder!r} holds another run ({told}); give the same, or another folder.")
 
 
 def _plain(value: Any) -> Any:
