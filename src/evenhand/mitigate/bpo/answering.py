@@ -56,9 +56,12 @@ class AnsweredPictures(Dataset[_Answered]):
                 f"got {len(pictures)} pictures, {len(questions)} questions, {len(answers)} answers; allowed: as many "
                 "of each, 1 and more, no answer empty."
             )
+        loaded = {
+            id(one): readable(one, which=f"picture {i}") for i, one in enumerate(pictures)
+        }  # once, if asked twice
         self._rows = [
-            _Answered(picture=readable(one, which=f"picture {i}"), question=question, answer=answer)
-            for i, (one, question, answer) in enumerate(zip(pictures, questions, answers, strict=True))
+            _Answered(picture=loaded[id(one)], question=question, answer=answer)
+            for one, question, answer in zip(pictures, questions, answers, strict=True)
         ]
 
     def __len__(self) -> int:
