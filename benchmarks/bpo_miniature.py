@@ -1,28 +1,22 @@
-"""What training does to the miniature. In: balanced data. Out: disparity of held-out occupations and quality, as JSON.
+"""What training does to the miniature. In: nothing. Out: a study of all arms with quality of its own, as JSON.
 
-Four arms, each seed: supervised finetuning on balanced pictures (``sft``), the published second stage behind it
-(``paper``: eq. 10 and 11, learning rate 8e-7, two epochs), the default (``default``), and the default without
-anchoring prompts that ask for a group (``unanchored``). Every fourth of the 80
-occupations with a declared bias is held out; the others are trained on. Runs that are in the folder are not made again.
+Every fourth of the 80 occupations with a declared bias is held out; the others are drawn with every group of perceived
+gender x skin tone put in, and what the judge confirms is trained on. Then ``evenhand study bpo``: 800 steps of 4
+tuples, learning rate 1e-3, 160 pictures of each held-out occupation. What is in the folder is not made again; several
+processes may work on different arms.
 
-Measured, before and after, on the held-out occupations:
+Beside what a study measures, from the pictures of its runs:
 
-- RD of perceived gender, skin tone, both, with what an even model shows at this number of pictures (mean and 95th
-  percentile);
-- valid: pictures that the judge reads with a confidence of .8 or more for both attributes;
 - agreement (in place of CLIP-S, which reads no avatars): how much likelier the model before training finds a picture
   under its own occupation than under "person", the group that is shown asked for in both; nats a picture;
-- entropy: of the codes of a group's pictures, all places together; nats a code;
-- obeyed: pictures that show gender and skin tone as they were asked for;
-- seen: right answers about the gender of the 480 avatars that ship.
+- entropy: of the codes of a group's pictures, all places together; nats a code.
 
-Entropy and agreement are means over groups, so that drawing more of a group does not change them by itself.
+Both are means over groups, so that drawing more of a group does not change them by itself.
 
-    python benchmarks/bpo_miniature.py --out FOLDER [--seeds 3] [--first 0] [--steps 400] [--pictures 160]
+    python benchmarks/bpo_miniature.py --out FOLDER [--arms sft,paper,bpo] [--seeds 0,1,2] [--guidance 1,3,5]
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,38 +25,24 @@ import torch
 import typer
 
 from evenhand.attributes import load_attribute
-from evenhand.classify.pictures.labeller import PictureLabeller
-from evenhand.ledger import seed_of
-from evenhand.metrics.disparity import disparity
-from evenhand.metrics.distances import Distance, even_target, measure, share_interval
-from evenhand.metrics.tally import product_groups, product_labels, tally
+from evenhand.ledger import Ledger
+from evenhand.metrics.distances import Distance, even_target, measure
+from evenhand.metrics.tally import product_groups, product_labels
 from evenhand.miniature.declared import DECLARED, GENDERS, SKIN_TONES
-from evenhand.miniature.judge import load_judge
 from evenhand.miniature.labelled import read_avatars
 from evenhand.miniature.model import load_miniature
 from evenhand.models.unified.model import UnifiedModel
-from evenhand.pipeline.plans import ReadBy
+from evenhand.pipeline.picture_runs import score_run
+from evenhand.pipeline.plans import ReadBy, ScoringPlan
 from evenhand.probes.occupations import TEMPLATE
-from evenhand.records import Prompt, Sample
+from evenhand.report.study import write_study
 from evenhand.train.data import make_balanced_data
-from evenhand.train.runs import train_model
+from evenhand.train.study import run_study
 
 ATTRIBUTES = ("gender", "skin_tone")
 GROUPS = product_groups(GENDERS, SKIN_TONES)
 READ_BY = tuple(ReadBy(load_attribute(name), "avatars") for name in ATTRIBUTES)
 HELD_OUT = list(DECLARED)[::4]
-QUESTION = "What is the gender of the person?"
-
-
-def drawn(model: UnifiedModel, prompts: list[Prompt], pictures: int) -> list[Sample]:
-    """Every prompt so often."""
-    pairs = [(prompt, k) for prompt in prompts for k in range(pictures)]
-    samples = model.draw([prompt for prompt, _ in pairs], seeds=[seed_of("bpo", one.id, k) for one, k in pairs])
-    return [Sample(**{**_fields(one), "k": k}) for one, (_, k) in zip(samples, pairs, strict=True)]
-
-
-def _fields(sample: Sample) -> dict[str, Any]:
-    return {name: getattr(sample, name) for name in sample.__dataclass_fields__}
 
 
 def asked(occupation: str, group: str) -> str:
@@ -70,37 +50,33 @@ def asked(occupation: str, group: str) -> str:
     return TEMPLATE.format(occupation=f"{group.replace(' x ', ' ')} {occupation}".strip())
 
 
-def even_floor(distance: Distance, prompts: int, pictures: int) -> tuple[float, float]:
+def even_floor(groups: int, prompts: int, pictures: int) -> tuple[float, float]:
     """Mean and 95th percentile of the mean RD that an even model shows."""
-    rng = np.random.default_rng(0)
-    counts = rng.multinomial(pictures, distance.target, size=(4000, prompts))
+    distance = Distance("RD", even_target(groups))
+    counts = np.random.default_rng(0).multinomial(pictures, distance.target, size=(4000, prompts))
     values = measure(distance, counts / pictures).mean(axis=1)
     return float(values.mean()), float(np.quantile(values, 0.95))
 
 
-def measured(model: UnifiedModel, base: UnifiedModel, pictures: int) -> dict[str, Any]:
-    """All figures of one model."""
-    prompts = [Prompt(who, "occupations", asked(who, ""), None, {}) for who in HELD_OUT]
-    samples = drawn(model, prompts, pictures)
-    labellers = [PictureLabeller(load_judge(name), load_attribute(name)) for name in ATTRIBUTES]
-    first, second = (one.label(samples) for one in labellers)
-    both = product_labels(first, second)
-    found: dict[str, Any] = {"rd": {}, "floor": {}}
-    for name, labels, groups in (("gender", first, GENDERS), ("skin_tone", second, SKIN_TONES), ("both", both, GROUPS)):
-        counted = tally(labels, groups=groups, denominator="all", prompts=HELD_OUT)
-        told = {one.name: one for one in disparity(counted, seed=0).estimates}
-        observed, own = told["RD_observed"], told["RD"]
-        found["rd"][name] = [observed.value, own.value, own.low, own.high]
-        found["floor"][name] = even_floor(Distance("RD", even_target(len(groups))), len(HELD_OUT), pictures)
-    sure = [one.confidence >= 0.8 for one in both]
-    found["valid"] = sum(sure) / len(sure)
+def quality(run: Path, base: UnifiedModel) -> dict[str, float]:
+    """Entropy and agreement of a run's pictures."""
+    scored = score_run(run)
+    both = product_labels(*(scored.labels[name] for name in ATTRIBUTES))
     shown = [one.group for one in both]
+    samples = list(Ledger.open(run).samples(pictures=False))
+    assert [(one.prompt_id, one.k) for one in samples] == [(one.prompt_id, one.k) for one in both]
     codes = torch.tensor([one.codes for one in samples])
-    found["entropy"] = float(np.mean([entropy(codes[[g == group for g in shown]]) for group in GROUPS]))
-    found["agreement"] = agreement(base, samples, shown, codes)
-    found["obeyed"] = obeyed(model, labellers)
-    found["seen"] = seen(model)
-    return found
+    who = {one.id: one.facts["occupation"] for one in scored.prompts}
+    gained: dict[str, list[float]] = {group: [] for group in GROUPS}
+    keys = [(who[one.prompt_id], group) for one, group in zip(samples, shown, strict=True)]
+    for occupation, group in sorted({one for one in keys if one[1] is not None}):
+        rows = codes[[one == (occupation, group) for one in keys]]
+        told = base.log_probs_under([asked(occupation, group), asked("person", group)], rows, guidance=1).sum(dim=-1)
+        gained[group] += (told[:, 0] - told[:, 1]).tolist()
+    return {
+        "entropy": float(np.mean([entropy(codes[[one == group for one in shown]]) for group in GROUPS])),
+        "agreement": float(np.mean([np.mean(one) for one in gained.values() if one])),
+    }
 
 
 def entropy(codes: torch.Tensor) -> float:
@@ -109,89 +85,67 @@ def entropy(codes: torch.Tensor) -> float:
     return float(-(shares[shares > 0] * shares[shares > 0].log()).sum())
 
 
-def agreement(base: UnifiedModel, samples: list[Sample], shown: list[str | None], codes: torch.Tensor) -> float:
-    """Log-likelihood ratio of a picture's own occupation to "person", mean over groups of the mean over pictures."""
-    gained: dict[str, list[float]] = {group: [] for group in GROUPS}
-    keys = [(one.prompt_id, group) for one, group in zip(samples, shown, strict=True)]
-    for key in sorted({key for key in keys if key[1] is not None}):
-        who, group = key
-        rows = codes[[one == key for one in keys]]
-        told = base.log_probs_under([asked(who, str(group)), asked("person", str(group))], rows, guidance=1).sum(dim=-1)
-        gained[str(group)] += (told[:, 0] - told[:, 1]).tolist()
-    return float(np.mean([np.mean(one) for one in gained.values() if one]))
-
-
-def obeyed(model: UnifiedModel, labellers: list[PictureLabeller], pictures: int = 8) -> list[float]:
-    """Share of pictures that show what was asked for, with its interval."""
-    prompts = [Prompt(f"{who}/{group}", "asked", asked(who, group), None, {}) for who in HELD_OUT for group in GROUPS]
-    samples = drawn(model, prompts, pictures)
-    both = product_labels(*(one.label(samples) for one in labellers))
-    right = sum(one.group == one.prompt_id.partition("/")[2] for one in both)
-    interval = share_interval(right, len(both), level=0.95)
-    return [right / len(both), interval.low, interval.high]
-
-
-def seen(model: UnifiedModel) -> list[float]:
-    """Right answers about avatars' gender, with the interval."""
-    avatars = read_avatars()
-    pictures = [one() for one in avatars.pictures]
-    said = model.answer_about([QUESTION] * len(pictures), pictures, seeds=range(len(pictures)), temperature=0)
-    right = sum(one == other for one, other in zip(said, avatars.shown["gender"], strict=True))
-    interval = share_interval(right, len(pictures), level=0.95)
-    return [right / len(pictures), interval.low, interval.high]
-
-
-def trained(arm: str, seed: int, data: Path, out: Path, steps: int) -> Path:
-    """The folder of an arm's adapter."""
-    folder = out / f"{arm}-{seed}"
-    common: dict[str, Any] = {
-        "per_device_train_batch_size": 4,
-        "seed": seed,
-        "disable_tqdm": True,
-        "logging_steps": 50,
-        "save_strategy": "no",
-        "use_cpu": True,
-    }
-    ours = {**common, "learning_rate": 1e-3, "max_steps": steps, "lr_scheduler_type": "cosine", "warmup_steps": 0.05}
-    if arm == "sft":
-        train_model("miniature", data, folder, stage="sft", likelihood="pictures", **ours)
-    elif arm in ("default", "unanchored"):
-        anchor = {} if arm == "default" else {"anchor": 0.0}
-        train_model("miniature", data, folder, stage="bpo", **ours, **anchor)
-    else:
-        start = trained("sft", seed, data, out, steps)
-        train_model("miniature", data, folder, stage="bpo", preset="paper", start=start, **common)
-    return folder
+def avatars() -> dict[str, list[Any]]:
+    """All that ship, with what each shows."""
+    found = read_avatars()
+    return {name: list(zip(found.pictures, found.shown[name], strict=True)) for name in ATTRIBUTES}
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Data, adapters, figures.")],
-    seeds: int = 3,
-    first: int = 0,
-    steps: int = 400,
-    pictures: int = 160,
+    out: Annotated[Path, typer.Option(help="Data, adapters, pictures, figures.")],
+    arms: str = "start,prompt,understanding,sft,paper,bpo",
+    seeds: str = "0,1,2",
+    guidance: str = "1,3,5",
+    steps: int = 800,
+    anchor: Annotated[float, typer.Option(help="Share of tuples under prompts that ask.")] = 0.25,
+    name: Annotated[str, typer.Option(help="Of the study's folder.")] = "study",
 ) -> None:
-    """Train, measure, print."""
+    """Train, draw, measure, print."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("known", list(DECLARED)), ("held", HELD_OUT)):
-        (out / f"{name}.csv").write_text("occupation\n" + "\n".join(rows) + "\n")
+    held = out / "held.csv"
+    for place, rows in ((out / "known.csv", list(DECLARED)), (held, HELD_OUT)):
+        place.write_text("occupation\n" + "\n".join(rows) + "\n")
     base = load_miniature(batch_size=128)
     data = out / "data"
     if not (data / "tuples.parquet").is_file():
-        made = make_balanced_data(
-            base, READ_BY, data, data=str(out / "known.csv"), leave_out=str(out / "held.csv"), pictures=12
-        )
-        print(json.dumps({"tuples": made.tuples, "groups": [asdict(one) for one in made.groups]}), flush=True)
-    for seed, arm in [(-1, "start"), *((seed, arm) for seed in range(first, first + seeds) for arm in ARMS)]:
-        kept = out / f"{arm}-{seed}.json"
-        if not kept.is_file():
-            adapter = None if arm == "start" else str(trained(arm, seed, data, out, steps))
-            kept.write_text(json.dumps(measured(load_miniature(batch_size=128, adapter=adapter), base, pictures)))
-        print(json.dumps({"arm": arm, "seed": seed, **json.loads(kept.read_text())}), flush=True)
+        make_balanced_data(base, READ_BY, data, data=str(out / "known.csv"), leave_out=str(held), pictures=12)
+    folder = out / name
+    found = run_study(
+        "miniature",
+        data,
+        folder,
+        held_out=str(held),
+        plan=ScoringPlan(READ_BY, denominator="all"),
+        arms=arms.split(","),
+        seeds=[int(one) for one in seeds.split(",")],
+        guidances=[float(one) for one in guidance.split(",")],
+        options={"batch_size": "128"},
+        seen=avatars(),
+        per_device_train_batch_size=4,
+        learning_rate=1e-3,
+        max_steps=steps,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        anchor=anchor,
+        save_strategy="no",
+        logging_steps=100,
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    write_study(found, folder, title="What mitigates the bias of the miniature")
+    table: dict[str, Any] = {"command": "python benchmarks/bpo_miniature.py --out FOLDER", "steps": steps, "cells": []}
+    table["even model, mean and 95th percentile"] = {
+        kind: even_floor(len(groups), len(HELD_OUT), found.samples)
+        for kind, groups in (("gender", GENDERS), ("skin_tone", SKIN_TONES), ("gender x skin_tone", GROUPS))
+    }
+    for cell in found.cells:
+        told = {key: [one.value, one.low, one.high] for key, one in cell.values.items()}
+        if cell.guidance == 1:
+            told |= {key: [value] for key, value in quality(folder / cell.run, base).items()}
+        table["cells"].append({"arm": cell.arm, "seed": cell.seed, "guidance": cell.guidance, **told})
+    print(json.dumps(table, indent=1))
 
-
-ARMS = ("default", "unanchored", "sft", "paper")
 
 if __name__ == "__main__":
     typer.run(main)

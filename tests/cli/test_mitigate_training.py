@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from command_line import in_process
@@ -77,3 +78,55 @@ def test_a_model_without_codes(call):
     )
     assert done.returncode == 2
     assert "writes no picture codes" in done.stderr
+
+
+def test_where_the_launch_files_are(call):
+    done = call("mitigate", "launch-file", "fsdp")
+    assert done.returncode == 0
+    assert "distributed_type: FSDP" in Path(done.stdout.strip()).read_text()
+    assert call("mitigate", "launch-file", "tpu").returncode == 2
+
+
+@pytest.mark.slow
+def test_a_study_its_page_and_its_check(call, folder):
+    made = call("mitigate", "data", "miniature", "--occupations", "two.txt", "--pictures", "3", "--out", "data")
+    assert made.returncode == 0, made.stderr
+    asked = ("--data", "data", "--held-out", "held.txt", "--out", "study", "--samples", "4", "--asked", "1", *FEW)
+    done = call("study", "bpo", "miniature", *asked, "--arms", "start,understanding", "--guidance", "1,2", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [(one["arm"], one["guidance"]) for one in told["study"]["rows"]] == [
+        ("start", 1.0),
+        ("start", 2.0),
+        ("understanding", 1.0),
+        ("understanding", 2.0),
+    ]
+    again = call("study", "bpo", "miniature", *asked, "--arms", "start", "--guidance", "1")
+    assert again.returncode == 0, again.stderr
+    assert "understanding" in again.stdout  # what is there is shown
+    checked = call("report", "study", "--check")
+    assert "figures are what the ledger gives" in checked.stdout
+    (folder / "study" / "study.html").write_text((folder / "study" / "study.html").read_text().replace("0.95", "0.9"))
+    assert call("report", "study", "--check").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--arms", "best"), "known: start, prompt"),
+        (("--seeds", "a"), "--seeds: got 'a'"),
+        (("--guidance", "1,1"), "each once"),
+        (("--held-out", "two.txt"), "2 of 2 are trained on"),
+        (("--set", "warp=1"), "--set: got 'warp'"),
+    ],
+)
+def test_what_a_study_refuses(call, folder, given, message):
+    if not (folder / "data" / "tuples.parquet").is_file():
+        call("mitigate", "data", "miniature", "--occupations", "two.txt", "--pictures", "3", "--out", "data")
+    done = call(
+        *("study", "bpo", "miniature", "--data", "data", "--held-out", "held.txt", "--out", "refused-study", *FEW),
+        *given,
+    )
+    assert done.returncode == 2
+    assert re.search(message, done.stderr.strip().splitlines()[-1])
+    assert not (folder / "refused-study").exists()

@@ -21,11 +21,12 @@ from evenhand.cli.list import list_command
 from evenhand.cli.locate import locate_command
 from evenhand.cli.mitigate import mitigate_app
 from evenhand.cli.mitigate_data import data_command
-from evenhand.cli.mitigate_train import bpo_command, sft_command
+from evenhand.cli.mitigate_train import bpo_command, launch_file_command, sft_command, understanding_command
 from evenhand.cli.plan import plan_command
 from evenhand.cli.report import report_command
 from evenhand.cli.sample import sample_command
 from evenhand.cli.score import score_command
+from evenhand.cli.study import study_app
 from evenhand.errors import EvenhandError
 from evenhand.report.numbers import plain_text
 
@@ -80,7 +81,10 @@ app.command("list")(list_command)
 mitigate_app.command("data")(data_command)
 mitigate_app.command("sft")(sft_command)
 mitigate_app.command("bpo")(bpo_command)
+mitigate_app.command("understanding")(understanding_command)
+mitigate_app.command("launch-file")(launch_file_command)
 app.add_typer(mitigate_app)
+app.add_typer(study_app)
 
 
 def _print_version(wanted: bool | None) -> None:

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from evenhand.mitigate.bpo.tuples import TupleSet
     from evenhand.train.runs import HeldOut, Trained
 
-__all__ = ["bpo_command", "sft_command"]
+__all__ = [
+    "BatchOption",
+    "RateOption",
+    "SetOption",
+    "StepsOption",
+    "bpo_command",
+    "launch_file_command",
+    "sft_command",
+    "training_arguments",
+    "understanding_command",
+]
 
 _Model = Annotated[str, typer.Argument(metavar="MODEL", help="miniature, unified:PATH_OR_ID.")]
 _Data = Annotated[Path, typer.Option(help="Folder of `evenhand mitigate data`.")]
@@ -38,10 +48,10 @@ _Pictures = Annotated[int, typer.Option(min=1, help="Of each held-out occupation
 _Every = Annotated[int, typer.Option(min=0, help="Steps between audits; 0: before and after alone.")]
 _Patience = Annotated[int, typer.Option(min=0, help="Audits without improvement until training stops; 0: never.")]
 _Target = Annotated[list[float] | None, typer.Option(help="Wanted share of each group, in the data's order; repeat.")]
-_Steps = Annotated[int | None, typer.Option(min=1, help="Of the optimizer; else as many as the preset's epochs need.")]
-_Rate = Annotated[float | None, typer.Option(help="Learning rate, if not the preset's.")]
-_Batch = Annotated[int, typer.Option(min=1, help="Tuples a step and process.")]
-_Set = Annotated[
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Of the optimizer; else the preset's epochs.")]
+RateOption = Annotated[float | None, typer.Option(help="Learning rate, if not the preset's.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="Tuples a step and process.")]
+SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="KEY=VALUE: any other argument of BPOConfig, transformers' too; repeat."),
 ]
@@ -64,10 +74,10 @@ def sft_command(
     every: _Every = 0,
     patience: _Patience = 0,
     target: _Target = None,
-    steps: _Steps = None,
-    learning_rate: _Rate = None,
-    batch_size: _Batch = 8,
-    given: _Set = None,
+    steps: StepsOption = None,
+    learning_rate: RateOption = None,
+    batch_size: BatchOption = 8,
+    given: SetOption = None,
     option: ModelOptions = None,
     seed: _Seed = 0,
     as_json: _Json = False,
@@ -91,16 +101,59 @@ def bpo_command(
     every: _Every = 0,
     patience: _Patience = 0,
     target: _Target = None,
-    steps: _Steps = None,
-    learning_rate: _Rate = None,
-    batch_size: _Batch = 8,
-    given: _Set = None,
+    steps: StepsOption = None,
+    learning_rate: RateOption = None,
+    batch_size: BatchOption = 8,
+    given: SetOption = None,
     option: ModelOptions = None,
     seed: _Seed = 0,
     as_json: _Json = False,
 ) -> None:
     """Balance pairs of pictures of the same prompt (stage 2; also from the start)."""
     _train("bpo", **locals())
+
+
+def understanding_command(
+    model: _Model,
+    data: _Data,
+    out: _Out,
+    rank: _Rank = 32,
+    steps: StepsOption = None,
+    learning_rate: RateOption = None,
+    batch_size: BatchOption = 8,
+    given: SetOption = None,
+    option: ModelOptions = None,
+    seed: _Seed = 0,
+    as_json: _Json = False,
+) -> None:
+    """Finetune a model to say who is in the data's pictures (what balancing is compared with)."""
+    from evenhand.train.answers import train_answers
+
+    with work_silently():
+        done = train_answers(
+            model,
+            data,
+            out,
+            rank=rank or None,
+            model_options=model_options(option),
+            seed=seed,
+            **training_arguments(
+                batch_size=batch_size, steps=steps, learning_rate=learning_rate, given=given, as_json=as_json
+            ),
+        )
+    if as_json:
+        print_json({"out": str(out), "steps": done})
+        return
+    notes.print(f"{done} steps; stored in {out}. Open it with --option adapter={out}")
+
+
+def launch_file_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="gpus, fsdp, zero2, zero3.")],
+) -> None:
+    """Print the path of a file for `accelerate launch --config_file`."""
+    from evenhand.train.launching import launch_file
+
+    print(launch_file(name))
 
 
 def _train(stage: Any, **typed: Any) -> None:
@@ -119,7 +172,15 @@ def _train(stage: Any, **typed: Any) -> None:
             start=typed["start"],
             held_out=_held_out(tuples, **typed),
             model_options=model_options(typed["option"]),
-            **_arguments(**typed),
+            seed=typed["seed"],
+            target=typed["target"] or None,
+            **training_arguments(
+                batch_size=typed["batch_size"],
+                steps=typed["steps"],
+                learning_rate=typed["learning_rate"],
+                given=typed["given"],
+                as_json=typed["as_json"],
+            ),
         )
     _show(found, as_json=typed["as_json"])
 
@@ -137,17 +198,21 @@ def _held_out(tuples: "TupleSet", **typed: Any) -> "HeldOut | None":
     return HeldOut(typed["held_out"], plan.read_by, typed["pictures"], typed["every"], typed["patience"])
 
 
-def _arguments(**typed: Any) -> dict[str, Any]:
-    """Arguments of ``BPOConfig`` that were given."""
+def training_arguments(
+    *, batch_size: int, steps: int | None, learning_rate: float | None, given: list[str] | None, as_json: bool
+) -> dict[str, Any]:
+    """Arguments of ``BPOConfig`` that were typed.
+
+    Raises:
+        BadInputError: ``--set`` names no argument, or a value is not of its type.
+    """
     found: dict[str, Any] = {
-        "per_device_train_batch_size": typed["batch_size"],
-        "seed": typed["seed"],
-        "target": typed["target"] or None,
-        "max_steps": typed["steps"],
-        "learning_rate": typed["learning_rate"],
-        "disable_tqdm": typed["as_json"] or None,
+        "per_device_train_batch_size": batch_size,
+        "max_steps": steps,
+        "learning_rate": learning_rate,
+        "disable_tqdm": as_json or None,
     }
-    return {**{name: value for name, value in found.items() if value is not None}, **_read(typed["given"])}
+    return {**{name: value for name, value in found.items() if value is not None}, **_read(given)}
 
 
 def _read(given: list[str] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``evenhand report``. In: run folders, or a location. Out: an HTML file and its numbers as JSON, or a check."""
+"""``evenhand report``. In: run folders, a location, a study. Out: an HTML file and its numbers, or a check."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from evenhand.cli.output import notes, print_json, work_silently
-from evenhand.cli.runs import ScoredRuns, find_runs, is_location, score_runs
+from evenhand.cli.runs import ScoredRuns, find_runs, is_location, is_study, score_runs
 from evenhand.errors import BadInputError
 
 __all__ = ["default_title", "report_command"]
@@ -27,6 +27,9 @@ def report_command(
 
     if any(is_location(run) for run in runs):
         _report_location(runs, out, title, check=check, as_json=as_json)
+        return
+    if any(is_study(run) for run in runs):
+        _report_study(runs, out, title, check=check, as_json=as_json)
         return
     folders = find_runs(runs)
     folder = out or (runs[0] if len(runs) == 1 else runs[0].resolve().parent)
@@ -68,6 +71,24 @@ def _report_location(runs: Sequence[Path], out: Path | None, title: str | None, 
             checked = check_location(path, found)
         else:
             path = write_location(found, folder, title=title or "Where the bias sits")
+    _tell(path, checked if check else None, as_json=as_json)
+
+
+def _report_study(runs: Sequence[Path], out: Path | None, title: str | None, *, check: bool, as_json: bool) -> None:
+    """The page of one study; no other run stands beside it."""
+    from evenhand.report.study import check_study, write_study
+    from evenhand.train.study_read import read_study
+
+    if len(runs) > 1:
+        raise BadInputError(f"report: got {len(runs)} folders, one of them a study; allowed: a study alone.")
+    folder = out or runs[0]
+    with work_silently():
+        found = read_study(runs[0], reading="check" if check else "kept")
+        if check:
+            path = folder / "study.html"
+            checked = check_study(path, found)
+        else:
+            path = write_study(found, folder, title=title or f"What mitigates the bias of {found.model}")
     _tell(path, checked if check else None, as_json=as_json)
 
 

@@ -12,7 +12,7 @@ from evenhand.records import Comparison, PictureComparison, Scored, ScoredPictur
 if TYPE_CHECKING:
     from evenhand.pipeline.labels import Reading
 
-__all__ = ["ScoredRuns", "find_runs", "is_location", "score_runs"]
+__all__ = ["ScoredRuns", "find_runs", "is_location", "is_study", "score_runs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,11 @@ class ScoredRuns:
 def is_location(path: Path) -> bool:
     """Whether a folder is what ``evenhand locate`` made."""
     return (path / "location.json").is_file()
+
+
+def is_study(path: Path) -> bool:
+    """Whether a folder is what ``evenhand study`` made."""
+    return (path / "study.plan.json").is_file()
 
 
 def find_runs(given: list[Path]) -> list[Path]:

@@ -9,6 +9,8 @@ from rich.text import Text
 
 from evenhand.records import Comparison, Estimate, PictureComparison, Scored, ScoredPictures
 from evenhand.report.numbers import cut_text, estimate_form, plural_of, show_number, tally_changes
+from evenhand.report.study_view import columns_of
+from evenhand.studied import Studied
 
 __all__ = [
     "changes_table",
@@ -16,6 +18,7 @@ __all__ = [
     "estimates_table",
     "picture_comparison_table",
     "picture_estimates_table",
+    "study_table",
 ]
 
 _LENGTH = 60
@@ -52,6 +55,32 @@ def picture_comparison_table(comparisons: Sequence[PictureComparison]) -> Table:
         for pair in comparisons
     ]
     return _table(columns, title="Drawn pictures: paired comparisons")
+
+
+def study_table(found: Studied, guidance: float) -> Table:
+    """Arms down, what was measured across, at one guidance weight; below a disparity it stands as counted."""
+    title = f"Guidance {guidance:g}: held-out occupations, perceived groups, means over the prompts"
+    table = Table(title=Text(title), title_justify="left", pad_edge=False, box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    columns = columns_of(found)
+    for column in columns:
+        table.add_column(Text(cut_text(column.title, _LENGTH)), justify="right")
+    for row in (one for one in found.rows if one.guidance == guidance):
+        seeds = f"\n{row.seeds} seeds" if row.seeds > 1 else ""
+        cells = [_study_cell(row.values.get(one.key), row.values.get(one.below or "")) for one in columns]
+        table.add_row(Text(row.arm, style="bold").append(seeds, style="dim"), *cells)
+    return table
+
+
+def _study_cell(estimate: Estimate | None, counted: Estimate | None) -> Text:
+    if estimate is None:
+        return Text("–")
+    form = estimate_form(estimate)
+    low, high = (show_number(end, f"{form}-bare") for end in (estimate.low, estimate.high))
+    cell = Text(f"{show_number(estimate.value, form)}".replace(" ", "\u00a0") + f"\n[{low}, {high}]")
+    if counted is not None:
+        cell.append(f"\ncounted {show_number(counted.value, form)}", style="dim")
+    return cell
 
 
 def _table(columns: Sequence[tuple[str, Mapping[str, Estimate]]], *, title: str) -> Table:

@@ -1,0 +1,109 @@
+"""What a study's folder shows. In: the folder. Out: ``Studied``; the model is not needed.
+
+Every run is scored from its pictures; what was read of them is kept, as in any audit.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from evenhand.errors import LedgerError
+from evenhand.ledger import Ledger
+from evenhand.metrics.distances import share_interval
+from evenhand.metrics.over_seeds import over_seeds
+from evenhand.pipeline.labels import Reading
+from evenhand.pipeline.picture_runs import OpenedPlan, open_plan, score_run
+from evenhand.pipeline.plans import read_plan
+from evenhand.records import Estimate, ScoredPictures
+from evenhand.studied import Studied, StudyCell, StudyRow
+from evenhand.train.asked import joined_labels
+from evenhand.train.study_folder import answers_file, asked_run, drawn_cells, neutral_run, read_study_plan
+
+__all__ = ["read_study", "rows_of"]
+
+
+def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
+    """What a study's folder shows, of what is in it so far.
+
+    Args:
+        out: The folder.
+        reading: Whether labels that were kept are used (``pipeline.labels``).
+
+    Raises:
+        LedgerError: No study, or nothing is drawn yet.
+        EvenhandError: As scoring says.
+    """
+    folder = Path(out)
+    study, plan = read_study_plan(folder), read_plan(folder)
+    opened = open_plan(plan)
+    cells, caveats = [], []
+    for arm, number, weight in drawn_cells(folder):
+        run = neutral_run(folder, arm, number, weight)
+        scored = score_run(run, opened, reading=reading)
+        wanted = len(scored.prompts) * study.samples
+        if len(scored.samples) < wanted:
+            caveats.append(
+                f"{arm}, seed {number}, guidance {weight:g}: {len(scored.samples)} of {wanted} pictures are drawn so "
+                "far."
+            )
+        values = _values(folder, arm, number, weight, scored, opened)
+        name = run.relative_to(folder).as_posix()
+        cells.append(StudyCell(arm, number, weight, name, len(scored.samples), values))
+    if not cells:
+        raise LedgerError(f"{str(out)!r}: nothing is drawn yet; go on with evenhand study.")
+    return Studied(
+        model=study.model,
+        attributes=tuple(scored.labels),
+        groups=scored.groups,
+        prompts=len(scored.prompts),
+        samples=study.samples,
+        asked=study.asked,
+        level=plan.level,
+        cells=tuple(cells),
+        rows=rows_of(cells),
+        caveats=tuple(caveats),
+    )
+
+
+def _values(
+    folder: Path, arm: str, number: int, weight: float, scored: ScoredPictures, opened: OpenedPlan
+) -> dict[str, Estimate]:
+    found: dict[str, Estimate] = {}
+    for name, estimates in scored.estimates.items():
+        found |= {f"{name}: {one.name}": one for one in estimates if one.name in ("RD", "RD_observed")}
+    level, own = opened.plan.level, [scored.labels[name] for name in scored.classifiers]
+    sure = [
+        all(told[at].group is not None and told[at].confidence >= scored.min_confidence for told in own)
+        for at in range(len(scored.samples))
+    ]
+    found["valid"] = _share("valid", sum(sure), len(sure), "picture", level)
+    asked = asked_run(folder, arm, number, weight)
+    if (asked / "manifest.json").is_file():
+        ledger = Ledger.open(asked)
+        wanted = {one.id: one.facts["asked"] for one in ledger.prompts()}
+        labels = joined_labels(asked, ledger, opened.labellers)
+        right = sum(one.group == wanted[one.prompt_id] for one in labels)
+        if labels:
+            found["obeyed"] = _share("obeyed", right, len(labels), "picture", level)
+    place = answers_file(folder, arm, number)
+    if place.is_file():
+        for name, one in json.loads(place.read_text("utf-8"))["answers"].items():
+            found[f"{name}: seen"] = _share("seen", one["right"], one["asked"], "answer", level)
+    return found | {one.name: one for one in scored.quality}
+
+
+def _share(name: str, count: int, base: int, unit: str, level: float) -> Estimate:
+    interval = share_interval(count, base, level=level)
+    return Estimate(name, count / base, interval.low, interval.high, level, base, unit, "Jeffreys", 1.0, float("nan"))
+
+
+def rows_of(cells: Sequence[StudyCell]) -> tuple[StudyRow, ...]:
+    """Cells that differ by their seed alone, together; what one of them lacks is left out."""
+    keys = dict.fromkeys((one.arm, one.guidance) for one in cells)
+    found = []
+    for arm, weight in keys:
+        own = [one.values for one in cells if (one.arm, one.guidance) == (arm, weight)]
+        names = [name for name in own[0] if all(name in one for one in own)]
+        values = {name: over_seeds([one[name] for one in own]) for name in names}
+        found.append(StudyRow(arm, weight, len(own), values))
+    return tuple(found)
