@@ -3,17 +3,27 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from evenhand.attributes import load_attribute
-from evenhand.errors import BadInputError, ChangedRunError, LedgerError, ReportMismatchError, UnknownNameError
+from evenhand.errors import (
+    BadInputError,
+    ChangedRunError,
+    LedgerError,
+    ReportMismatchError,
+    TooFewSamplesError,
+    UnknownNameError,
+)
 from evenhand.ledger import Ledger
 from evenhand.miniature.labelled import read_avatars
 from evenhand.miniature.model import load_miniature
 from evenhand.mitigate.bpo.tuples import read_tuples
+from evenhand.pictures import decode_picture
 from evenhand.pipeline.picture_runs import score_run
-from evenhand.pipeline.plans import ReadBy, ScoringPlan
+from evenhand.pipeline.plans import ReadBy, ScoringPlan, read_plan, write_plan
 from evenhand.report.study import check_study, study_as_dict, write_study
+from evenhand.train import study_read
 from evenhand.train.arms import check_arms
 from evenhand.train.data import make_balanced_data
 from evenhand.train.study import run_study, suffix_of
@@ -159,6 +169,45 @@ def test_pictures_that_are_missing_are_told(made, world):
     finally:
         plan.write_text(kept)
     assert found.caveats == ()
+
+
+class Brightness:
+    """The mean red of a picture, in [0, 1]."""
+
+    name, settings = "brightness", {"statistic": "mean", "columns": ["brightness"], "largest": 1.0}
+
+    def rows(self, pictures, texts):
+        return np.array([[np.asarray(one)[..., 0].mean() / 255] for one in pictures])
+
+
+def test_quality_is_a_column_of_its_own(made, monkeypatch):
+    folder, _ = made
+    monkeypatch.setattr("evenhand.pipeline.picture_runs.open_quality", lambda spec: Brightness())
+    plan = read_plan(folder)
+    write_plan(folder, replace(plan, quality=("brightness",)))
+    try:
+        cell = read_study(folder).cells[0]
+    finally:
+        write_plan(folder, plan)
+    pictures = [decode_picture(one.image) for one in Ledger.open(folder / cell.run).drawn()]
+    assert cell.values["brightness"].value == pytest.approx(
+        np.mean([np.asarray(one)[..., 0] / 255 for one in pictures])
+    )
+
+
+def test_an_arm_that_shows_nobody_is_told_and_the_others_are_shown(made, monkeypatch):
+    folder, _ = made
+    score = study_read.score_run
+
+    def scored(run, *given, **named):
+        if "prompt-0" in str(run):
+            raise TooFewSamplesError("no picture shows a group")
+        return score(run, *given, **named)
+
+    monkeypatch.setattr(study_read, "score_run", scored)
+    told = read_study(folder)
+    assert [one.arm for one in told.cells] == ["start", "start"]
+    assert told.caveats[0] == "prompt, seed 0, guidance 1 cannot be measured: no picture shows a group"
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from evenhand.errors import LedgerError
+from evenhand.errors import LedgerError, TooFewSamplesError
 from evenhand.ledger import Ledger
 from evenhand.metrics.distances import share_interval
 from evenhand.metrics.over_seeds import over_seeds
@@ -39,7 +39,11 @@ def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
     cells, caveats = [], []
     for arm, number, weight in drawn_cells(folder):
         run = neutral_run(folder, arm, number, weight)
-        scored = score_run(run, opened, reading=reading)
+        try:
+            scored = score_run(run, opened, reading=reading)
+        except TooFewSamplesError as error:  # one arm that came apart does not hide the others
+            caveats.append(f"{arm}, seed {number}, guidance {weight:g} cannot be measured: {error}")
+            continue
         wanted = len(scored.prompts) * study.samples
         if len(scored.samples) < wanted:
             caveats.append(
@@ -50,7 +54,7 @@ def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
         name = run.relative_to(folder).as_posix()
         cells.append(StudyCell(arm, number, weight, name, len(scored.samples), values))
     if not cells:
-        raise LedgerError(f"{str(out)!r}: nothing is drawn yet; go on with evenhand study.")
+        raise LedgerError(f"{str(out)!r}: nothing can be measured yet; go on with evenhand study. {' '.join(caveats)}")
     return Studied(
         model=study.model,
         attributes=tuple(scored.labels),
