@@ -249,6 +249,10 @@ def test_what_is_refused_before_anything_is_trained(world, tmp_path, made):
         study(world, tmp_path, plan=ScoringPlan(READ_BY[:1]))
     with pytest.raises(BadInputError, match="1 of 1 are trained on"):
         study(world, tmp_path, held_out=world / "one.txt")
+    (tmp_path / "other.csv").write_text('occupation,template\nSewer,"a {occupation} at work"\n')  # another sentence
+    with pytest.raises(BadInputError, match="1 of 1 are trained on, the first: 'Sewer'"):
+        study(world, tmp_path, held_out=tmp_path / "other.csv")
+    (tmp_path / "other.csv").unlink()
     with pytest.raises(LedgerError, match="is no study"):
         read_study(tmp_path)
     assert not list(tmp_path.iterdir())

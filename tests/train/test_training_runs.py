@@ -71,7 +71,7 @@ def test_stage_two_goes_on_with_stage_one_and_watches_itself(data, tmp_path):
 
 
 def test_refused_before_anything_is_trained(data, tmp_path):
-    with pytest.raises(BadInputError, match="are trained on, the first: 'sewer/neutral'"):
+    with pytest.raises(BadInputError, match="are trained on, the first: 'sewer'"):
         train_model(
             "miniature", data / "d", tmp_path / "r", stage="sft", held_out=HeldOut(str(data / "two.txt"), GENDER), **FEW
         )

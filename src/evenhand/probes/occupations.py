@@ -30,6 +30,7 @@ __all__ = [
     "augmented_text",
     "listed_and_templates",
     "names_group",
+    "occupation_of",
     "occupations",
     "occupations_augmented",
 ]
@@ -44,6 +45,7 @@ NEUTRAL = "neutral"
 """What ``facts["asked"]`` says of a prompt that asks for no group."""
 
 _SETS = Path(__file__).parent / "data" / "occupation_templates.json"
+_ID_END = re.compile(rf"/{NEUTRAL}(/[0-9a-f]{{8}})?$")
 _PLACE = re.compile(r"\{(occupation|group)\}")
 
 
@@ -76,6 +78,11 @@ def occupations_augmented(data: str, attribute: Attribute) -> tuple[Prompt, ...]
 def names_group(prompt: Prompt) -> bool:
     """Whether a prompt says of itself that it asks for a group."""
     return prompt.facts.get("asked", NEUTRAL) != NEUTRAL
+
+
+def occupation_of(prompt_id: str) -> str:
+    """The occupation in the id of a prompt of these probes, whatever its sentence; any other id as it is."""
+    return _ID_END.sub("", prompt_id)
 
 
 def augmented_text(prompt: Prompt, groups: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from evenhand.models.unified.model import UnifiedModel
 from evenhand.pipeline.drawing import prompts_to_draw
 from evenhand.pipeline.opening import open_image_model, open_labeller
 from evenhand.pipeline.plans import ReadBy
+from evenhand.train.held_out import refuse_trained
 
 __all__ = ["HeldOut", "Trained", "train_model"]
 
@@ -137,13 +138,7 @@ def train_model(
 def _audit(held_out: HeldOut, tuples: TupleSet, target: object) -> HeldOutAudit:
     labellers = [open_labeller(one) for one in held_out.read_by]
     prompts = prompts_to_draw("occupations", held_out.data, held_out.read_by[0].attribute)
-    trained = {one.prompt_id for one in tuples.tuples}
-    both = [prompt.id for prompt in prompts if prompt.id in trained]
-    if both:
-        raise BadInputError(
-            f"held-out occupations: {len(both)} of {len(prompts)} are trained on, the first: {both[0]!r}. Leave them "
-            "out of the data, or hold others out."
-        )
+    refuse_trained(prompts, tuples)
     return HeldOutAudit(
         prompts,
         labellers,

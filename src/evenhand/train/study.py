@@ -23,7 +23,7 @@ from evenhand.classify.answers import AnswerClassifier
 from evenhand.errors import BadInputError
 from evenhand.mitigate.bpo.answering import question_of
 from evenhand.mitigate.bpo.reference import set_digest
-from evenhand.mitigate.bpo.tuples import TupleSet, read_tuples
+from evenhand.mitigate.bpo.tuples import TupleSet, check_tuples, read_tuples
 from evenhand.mitigate.sampling.targets import read_target
 from evenhand.models.unified.model import UnifiedModel
 from evenhand.pipeline.drawing import prompts_to_draw, run_name
@@ -36,6 +36,7 @@ from evenhand.records import Attribute
 from evenhand.studied import Studied
 from evenhand.train.arms import ARMS, TRAINED, Training, check_arms, train_arm
 from evenhand.train.asked import AskedPrompt, ask_for_groups, asked_prompts, joined_labels
+from evenhand.train.held_out import refuse_trained
 from evenhand.train.study_folder import StudyPlan, adapters_folder, answers_file, asked_run, keep_study, neutral_run
 from evenhand.train.study_read import read_study
 
@@ -113,6 +114,7 @@ def run_study(
     study = StudyPlan(model, given, set_digest(tuples), held, samples, asked, rank, dict(arguments), seed)
     folder = Path(out)
     opened = open_plan(plan)
+    check_tuples(tuples, _opened(study, None, guidances[0]))  # before the folder is this study's
     keep_study(folder, study)
     write_plan(folder, plan)
     how = Training(model, given, tuples, rank, arguments)
@@ -144,14 +146,7 @@ def _check_data(tuples: TupleSet, attributes: Sequence[Attribute], held_out: str
             f"attributes: their groups are {', '.join(target.names)}; the data have {', '.join(tuples.groups)}. Name "
             "the data's attributes, in their order."
         )
-    trained = {one.prompt_id for one in tuples.tuples}
-    prompts = prompts_to_draw(_OCCUPATIONS, held_out, attributes[0])
-    both = [one.id for one in prompts if one.id in trained]
-    if both:
-        raise BadInputError(
-            f"held-out occupations: {len(both)} of {len(prompts)} are trained on, the first: {both[0]!r}. Leave them "
-            "out of the data, or hold others out."
-        )
+    refuse_trained(prompts_to_draw(_OCCUPATIONS, held_out, attributes[0]), tuples)
 
 
 def _draw_arm(

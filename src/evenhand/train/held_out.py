@@ -1,0 +1,25 @@
+"""Held-out occupations. In: prompts that are audited, tuples that are trained on. Out: a refusal where they meet."""
+
+from collections.abc import Sequence
+
+from evenhand.errors import BadInputError
+from evenhand.mitigate.bpo.tuples import TupleSet
+from evenhand.probes.occupations import occupation_of
+from evenhand.records import Prompt
+
+__all__ = ["refuse_trained"]
+
+
+def refuse_trained(prompts: Sequence[Prompt], tuples: TupleSet) -> None:
+    """Refuse prompts of occupations that are trained on, in the same sentence or in another one.
+
+    Raises:
+        BadInputError: There are some; the message names the first.
+    """
+    trained = {occupation_of(one.prompt_id).casefold() for one in tuples.tuples}
+    both = [one.id for one in prompts if one.facts.get("occupation", occupation_of(one.id)).casefold() in trained]
+    if both:
+        raise BadInputError(
+            f"held-out occupations: {len(both)} of {len(prompts)} are trained on, the first: "
+            f"{occupation_of(both[0])!r}. Leave them out of the data, or hold others out."
+        )
