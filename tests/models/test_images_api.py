@@ -150,7 +150,7 @@ def test_what_is_not_a_picture_is_an_error_asked_once(server, answer, error):
 
 
 def test_too_large_an_answer(server, monkeypatch):
-    from evenhand.models.images_api import asking
+    from evenhand.models.servers import asking
 
     monkeypatch.setattr(asking, "MAX_ANSWER_BYTES", 1000)
     server.script = lambda body: (200, {}, b"x" * 100_000)
@@ -336,7 +336,7 @@ def test_the_loader(server):
 @pytest.mark.parametrize("package", ["httpx2", "tenacity"])
 def test_a_missing_package_is_named(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "evenhand.models.images_api.asking", raising=False)
+    monkeypatch.delitem(sys.modules, "evenhand.models.servers.asking", raising=False)
     with pytest.raises(MissingExtraError, match=package):
         load_images_api("toy@http://localhost:1")
 

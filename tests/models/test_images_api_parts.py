@@ -12,10 +12,12 @@ from PIL import Image
 
 from evenhand.errors import BadInputError, PictureError
 from evenhand.models.images_api.cost import Cost, cost_in_words, cost_of
-from evenhand.models.images_api.endpoint import OPENAI, open_endpoint
-from evenhand.models.images_api.pace import Pace
-from evenhand.models.images_api.replies import as_png, read_reply, retry_after
+from evenhand.models.images_api.endpoint import open_endpoint
+from evenhand.models.images_api.replies import as_png, read_reply
 from evenhand.models.images_api.seeds import check_seeds, sent_seed
+from evenhand.models.servers.addresses import OPENAI
+from evenhand.models.servers.pace import Pace
+from evenhand.models.servers.replies import retry_after
 
 
 @pytest.mark.parametrize(

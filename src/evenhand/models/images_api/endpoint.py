@@ -4,17 +4,17 @@ The key is no part of it: only the name of the environment variable that holds i
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from evenhand.errors import BadInputError
+from evenhand.models.images_api.replies import read_reply
+from evenhand.models.servers.addresses import OPENAI, checked_address, checked_variable, read_key
+from evenhand.models.servers.replies import Reply
 
-__all__ = ["OPENAI", "Endpoint", "open_endpoint"]
+__all__ = ["Endpoint", "open_endpoint"]
 
-OPENAI = "https://api.openai.com/v1"
 _FORMATS = ("auto", "b64_json", "base64", "none")
 _OURS = ("model", "prompt", "n", "size", "seed", "response_format")
 
@@ -73,14 +73,13 @@ class Endpoint:
         Raises:
             BadInputError: The variable is empty, or holds what no header can carry.
         """
-        if self.key_variable is None:
-            return None
-        key = os.environ.get(self.key_variable, "").strip()
-        if not key:
-            raise BadInputError(f"no key for {self.url}: set the environment variable {self.key_variable}.")
-        if not (key.isascii() and key.isprintable()):
-            raise BadInputError(f"{self.key_variable}: the key holds characters that no header carries; copy it again.")
-        return key
+        return read_key(self.key_variable, self.url)
+
+    def read(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, sent: Mapping[str, object], now: float
+    ) -> Reply:
+        """What one HTTP answer means, as ``read_reply``."""
+        return read_reply(status, headers, body, sent=sent, now=now)
 
 
 def open_endpoint(
@@ -114,7 +113,7 @@ def open_endpoint(
         raise BadInputError("which model? Give the server's name of it, or NAME@URL.")
     if at and base_url is not None:
         raise BadInputError(f"base_url: got {base_url!r} and an address behind @; give one.")
-    url = _checked_url(f"http{address}" if at else base_url or OPENAI)
+    url = checked_address(f"http{address}" if at else base_url or OPENAI, ending="/images/generations")
     if seed_field not in (True, False, "auto"):
         raise BadInputError(f"seed_field: got {seed_field!r}; allowed: true, false, 'auto'.")
     if response_format not in _FORMATS:
@@ -123,30 +122,8 @@ def open_endpoint(
         raise BadInputError(
             f"size: got {size!r}; allowed: WIDTHxHEIGHT, for example 1024x1024, or a word such as auto."
         )
-    variable = key_variable or ("OPENAI_API_KEY" if url == OPENAI else None)
-    if variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", variable):
-        # What was given may be the key itself: it is not shown.
-        raise BadInputError("key_variable: got no name of an environment variable; give its name, never the key.")
+    variable = checked_variable(key_variable, url)
     return Endpoint(model.strip(), url, variable, size, seed_field, response_format, _fields(extra))
-
-
-def _checked_url(given: str) -> str:
-    try:
-        parts = urlsplit(given.strip())
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if host is None or parts.scheme not in ("http", "https"):
-        raise BadInputError("base_url: got no http(s) address; give for example http://localhost:8000/v1.")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise BadInputError(
-            f"base_url of {host}: a name, password or query in it would be stored; give the bare address, and the key "
-            "by key_variable."
-        )
-    shown = f"[{host}]" if ":" in host else host
-    place = f"{shown}:{port}" if port is not None else shown
-    path = parts.path.rstrip("/").removesuffix("/images/generations")
-    return f"{parts.scheme}://{place}{path or '/v1'}"
 
 
 def _fields(extra: str | Mapping[str, object] | None) -> dict[str, object]:

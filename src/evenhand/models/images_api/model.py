@@ -21,12 +21,12 @@ from evenhand.errors import (
 )
 from evenhand.models.images_api.cost import Cost, cost_in_words, cost_of
 from evenhand.models.images_api.endpoint import Endpoint, open_endpoint
-from evenhand.models.images_api.replies import Reply
 from evenhand.models.images_api.seeds import PICTURES, SeedCheck, check_seeds, sent_seed
+from evenhand.models.servers.replies import Reply
 from evenhand.records import Prompt, Sample
 
 if TYPE_CHECKING:
-    from evenhand.models.images_api.asking import Asker
+    from evenhand.models.servers.asking import Asker
 
 __all__ = ["ImagesApiModel", "load_images_api"]
 
@@ -235,7 +235,7 @@ def _asker(
     clock: Callable[[], float],
 ) -> "Asker":
     try:
-        from evenhand.models.images_api.asking import Asker
+        from evenhand.models.servers.asking import Asker
     except ImportError as error:
         raise MissingExtraError(str(error.name or "httpx2"), "api") from error
     return Asker(

@@ -1,4 +1,4 @@
-"""One picture from a server. In: an endpoint, a prompt and a seed. Out: a ``Reply``, after every retry it was worth.
+"""One answer of a server. In: an endpoint, a prompt and a seed. Out: a ``Reply``, after every retry it was worth.
 
 Retried, with exponential waits that are drawn at random or as long as the server asks: 408, 409, 425, 429, 5xx,
 timeouts, broken connections. Never retried: any other 4xx. A request that timed out may have been paid for.
@@ -8,7 +8,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import httpx2
 from tenacity import (
@@ -22,24 +23,52 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from evenhand.models.images_api.endpoint import Endpoint
-from evenhand.models.images_api.pace import Pace
-from evenhand.models.images_api.replies import Reply, read_reply
+from evenhand.models.servers.pace import Pace
+from evenhand.models.servers.replies import Reply
 
 if TYPE_CHECKING:
-    from evenhand.models.images_api.replies import Kind
+    from evenhand.models.servers.replies import Kind
 
-__all__ = ["GIVE_UP_AFTER", "Asker"]
+__all__ = ["GIVE_UP_AFTER", "Asker", "Endpoint"]
 
 GIVE_UP_AFTER = 20
 """Failed requests in a row, over all threads, after which a run ends; answers of 429 are not counted."""
 
 MAX_ANSWER_BYTES = 64 * 2**20
+_GOOD: "tuple[Kind, ...]" = ("picture", "text")
 _FAILURES: "tuple[Kind, ...]" = ("again", "broken", "failed")
 
 
+@runtime_checkable
+class Endpoint(Protocol):
+    """Where and how is asked, and what an answer means."""
+
+    @property
+    def address(self) -> str:
+        """What is posted to."""
+        ...
+
+    def body(self, prompt: str, seed: int, *, without: frozenset[str]) -> dict[str, object]:
+        """The fields of one request; ``without`` names those that the server rejected."""
+        ...
+
+    def may_leave_out(self, name: str) -> bool:
+        """Whether a field that the server rejects is left out from then on."""
+        ...
+
+    def key(self) -> str | None:
+        """The key as the environment holds it now."""
+        ...
+
+    def read(
+        self, status: int, headers: Mapping[str, str], body: bytes, *, sent: Mapping[str, object], now: float
+    ) -> Reply:
+        """What one HTTP answer means."""
+        ...
+
+
 class Asker:
-    """Asks for pictures from any number of threads, and remembers what the server rejects and how often it failed.
+    """Asks from any number of threads, and remembers what the server rejects and how often it failed.
 
     Args:
         endpoint: Where and how.
@@ -78,7 +107,7 @@ class Asker:
         return httpx2.Client(timeout=self._timeout, follow_redirects=False)
 
     def ask(self, client: httpx2.Client, prompt: str, seed: int) -> Reply:
-        """A picture, or why there is none; never raises for what a server or a network does.
+        """What was asked for, or why it did not come; never raises for what a server or a network does.
 
         Raises:
             BadInputError: The environment holds no key.
@@ -102,7 +131,7 @@ class Asker:
         return reply
 
     def _negotiated(self, client: httpx2.Client, prompt: str, seed: int) -> Reply:
-        """One try; a field that the server rejects before it has drawn anything is left out from then on."""
+        """One try; a field that the server rejects before it has answered anything is left out from then on."""
         while True:
             left_out = self.rejected
             reply = self._post(client, self.endpoint.body(prompt, seed, without=left_out))
@@ -140,15 +169,15 @@ class Asker:
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             return Reply("failed", message=_hidden(f"{type(error).__name__}: {error}", key))
         content = bytes(body) if key is None else bytes(body).replace(key.encode(), b"***")
-        reply = read_reply(status, found, content, sent=sent, now=time.time())
-        return reply if reply.image is not None else _replace_message(reply, _hidden(reply.message, key))
+        reply = self.endpoint.read(status, found, content, sent=sent, now=time.time())
+        return replace(reply, message=_hidden(reply.message, key))
 
     def _counted(self, reply: Reply) -> Reply:
         """The reply, or ``stop`` where too many failed in a row."""
         with self._lock:
-            if reply.kind == "picture":
+            if reply.kind in _GOOD:
                 self._settled = True
-            if reply.kind in ("picture", "refused"):
+            if reply.kind in (*_GOOD, "refused"):
                 self._in_a_row = 0
             elif reply.kind in _FAILURES and not reply.busy:
                 self._in_a_row += 1
@@ -178,7 +207,3 @@ def _last(state: RetryCallState) -> Reply:
 
 def _hidden(message: str, key: str | None) -> str:
     return message if key is None else message.replace(key, "***").replace(json.dumps(key)[1:-1], "***")
-
-
-def _replace_message(reply: Reply, message: str) -> Reply:
-    return Reply(reply.kind, None, message, reply.wait, reply.field, reply.busy)
