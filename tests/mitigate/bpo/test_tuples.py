@@ -1,10 +1,12 @@
 """Sets of tuples: there and back, for other programs, and everything that is refused."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from evenhand.errors import ArtefactError, BadInputError, CorruptLedgerError
 from evenhand.mitigate.bpo.tuples import FILE, PictureTuple, TupleSet, check_tuples, read_tuples, write_tuples
@@ -58,6 +60,39 @@ def test_other_programs_read_it(tmp_path):
     assert found[1]["codes"] == made().tuples[1].codes.tolist()
 
 
+def with_pictures(number=3):
+    rows = made(number)
+    return replace(
+        rows, tuples=tuple(replace(one, images=(png(10 * i), png(10 * i + 1))) for i, one in enumerate(rows.tuples))
+    )
+
+
+def png(red):
+    written = io.BytesIO()
+    Image.new("RGB", (4, 4), (red, 0, 0)).save(written, "PNG")
+    return written.getvalue()
+
+
+def test_pictures_are_kept_and_read_where_they_are_wanted(tmp_path, monkeypatch):
+    monkeypatch.setattr("evenhand.mitigate.bpo.tuples._AT_ONCE", 2)  # the three tuples are two row groups
+    file = write_tuples(tmp_path, with_pictures())
+    assert pq.ParquetFile(file).num_row_groups == 2
+    assert [one.images for one in read_tuples(tmp_path).tuples] == [()] * 3
+    assert [one.images for one in read_tuples(tmp_path, pictures=True).tuples] == [
+        (png(10 * i), png(10 * i + 1)) for i in range(3)
+    ]
+    write_tuples(tmp_path, made())
+    assert [one.images for one in read_tuples(tmp_path, pictures=True).tuples] == [()] * 3  # none were kept
+
+
+def test_other_programs_see_pictures(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    write_tuples(tmp_path, with_pictures())
+    found = datasets.load_dataset("parquet", data_files=str(tmp_path / FILE), cache_dir=str(tmp_path / "c"))["train"]
+    found = found.cast_column("images", datasets.Sequence(datasets.Image()))
+    assert [one.getpixel((0, 0)) for one in found[2]["images"]] == [(20, 0, 0), (21, 0, 0)]
+
+
 def changed(**given):
     rows = made()
     return replace(rows, tuples=(rows.tuples[0], replace(rows.tuples[1], **given)))
@@ -76,6 +111,8 @@ def changed(**given):
         (lambda: changed(codes=np.full((2, 6), -1, dtype=np.int32)), "from -1"),
         (lambda: changed(codes=np.zeros((2, 5), dtype=np.int32)), r"shape \(2, 5\)"),
         (lambda: changed(codes=np.zeros((3, 6), dtype=np.int32)), r"shape \(3, 6\)"),
+        (lambda: changed(images=(b"x", b"y")), "tuple 1 .*got 2 PNG files; allowed: 2, .*or none in any"),
+        (lambda: replace(with_pictures(), tuples=(*with_pictures().tuples, *made().tuples)), "tuple 3 .*got 0 PNG"),
         (lambda: changed(prompt="a photo of a male nurse 1"), "asks for nobody"),
         (lambda: changed(asked=("the same", "the same")), "another text for each group"),
     ],

@@ -23,6 +23,8 @@ FILE = "tuples.parquet"
 
 _FORMAT = 1
 _META = b"evenhand"
+_AT_ONCE = 64  # tuples of a row group where pictures are kept: a column of bytes holds 2 GiB at most
+_IMAGES = pa.field("images", pa.list_(pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])))
 _SCHEMA = pa.schema(
     [
         pa.field("prompt_id", pa.string()),
@@ -47,7 +49,8 @@ class PictureTuple:
         groups: One a picture, each of the set's groups once, in its order.
         codes: Of each picture, 0-based, raster order.
         confidence: The labeller's, in [0, 1].
-        source: ``model``, ``pipeline``, ``folder`` ...
+        source: ``model``, ``source`` (another model) or ``folder``.
+        images: Each picture as a PNG file's bytes; empty where they were not kept, or not read.
     """
 
     prompt_id: str
@@ -57,6 +60,7 @@ class PictureTuple:
     codes: Int32[np.ndarray, "groups codes"]
     confidence: tuple[float, ...]
     source: str
+    images: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,8 +105,9 @@ def check_tuples(tuples: TupleSet, model: _Tokenizing | None = None) -> None:
 
     Raises:
         BadInputError: No tuple, fewer than two groups or one twice, a tuple that is not one picture of each group in
-            the set's order, codes out of range or of another number, a neutral prompt that is one of those that ask for
-            a group, an identity that stands for two texts that ask for different groups.
+            the set's order, pictures of some tuples only, codes out of range or of another number, a neutral prompt
+            that is one of those that ask for a group, an identity that stands for two texts that ask for different
+            groups.
         ArtefactError: The codes are another picture tokenizer's.
     """
     groups = tuples.groups
@@ -123,6 +128,11 @@ def check_tuples(tuples: TupleSet, model: _Tokenizing | None = None) -> None:
             raise BadInputError(
                 f"tuple {row} ({one.prompt[:60]!r}): got codes of shape {one.codes.shape} from {one.codes.min()} to "
                 f"{one.codes.max()}; allowed: {wanted}, 0 to {tuples.codebook_size - 1}. Make the data anew."
+            )
+        if len(one.images) not in (0, len(groups)) or bool(one.images) != bool(tuples.tuples[0].images):
+            raise BadInputError(
+                f"tuple {row} ({one.prompt[:60]!r}): got {len(one.images)} PNG files; allowed: {len(groups)}, one of "
+                "each group, in every tuple, or none in any. Make the data anew."
             )
         told = [text for text in one.asked if text]
         if one.prompt in told or len(set(told)) < len(told):
@@ -157,23 +167,30 @@ def write_tuples(folder: str | Path, tuples: TupleSet) -> Path:
             "codes": one.codes.tolist(),
             "confidence": list(one.confidence),
             "source": one.source,
+            "images": [{"bytes": picture, "path": None} for picture in one.images],
         }
         for one in tuples.tuples
     ]
-    table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata({_META: json.dumps(about).encode()}))
+    pictures = bool(tuples.tuples[0].images)
+    schema = _SCHEMA.append(_IMAGES) if pictures else _SCHEMA
+    schema = schema.with_metadata({_META: json.dumps(about).encode()})
+    step = _AT_ONCE if pictures else len(rows)
     place = Path(folder) / FILE
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f"{FILE}.part")
-    pq.write_table(table, part, compression="zstd", write_page_checksum=True)
+    with pq.ParquetWriter(part, schema, compression="zstd", write_page_checksum=True) as file:
+        for start in range(0, len(rows), step):
+            file.write_table(pa.Table.from_pylist(rows[start : start + step], schema))
     os.replace(part, place)
     return place
 
 
-def read_tuples(path: str | Path) -> TupleSet:
+def read_tuples(path: str | Path, *, pictures: bool = False) -> TupleSet:
     """A set that was stored, checked.
 
     Args:
         path: The folder or the file.
+        pictures: Whether to read the pictures too, where the file holds them; training needs the codes alone.
 
     Raises:
         BadInputError: There is none, or as ``check_tuples``.
@@ -187,7 +204,9 @@ def read_tuples(path: str | Path) -> TupleSet:
         about = json.loads((file.schema_arrow.metadata or {})[_META])
         if about["format"] != _FORMAT:
             raise ValueError(f"format {about['format']!r}, allowed: {_FORMAT}")
-        rows = file.read(columns=_SCHEMA.names, use_threads=False).cast(_SCHEMA).to_pylist()
+        shown = pictures and _IMAGES.name in file.schema_arrow.names
+        schema = _SCHEMA.append(_IMAGES) if shown else _SCHEMA
+        rows = file.read(columns=schema.names, use_threads=False).cast(schema).to_pylist()
         found = TupleSet(
             str(about["attribute"]),
             tuple(map(str, about["groups"])),
@@ -203,6 +222,7 @@ def read_tuples(path: str | Path) -> TupleSet:
                     np.array(row["codes"], dtype=np.int32),
                     tuple(row["confidence"]),
                     row["source"],
+                    tuple(one["bytes"] for one in row["images"]) if shown else (),
                 )
                 for row in rows
             ),
