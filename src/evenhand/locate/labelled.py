@@ -4,18 +4,16 @@ A label file is CSV (UTF-8) or Parquet with the columns ``file`` and one per att
 paths are relative to; FairFace's own files are read as they come. No picture is opened before it is asked for.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from PIL.Image import Image
 
 from evenhand.classify.encodings import FAIRFACE_COLUMNS, Encoding
+from evenhand.classify.label_files import path_inside, read_label_file
 from evenhand.errors import BadInputError, LabelsError, TooFewSamplesError
 from evenhand.locate.balance import FEWEST, balanced_rows
 from evenhand.pictures import open_picture
@@ -23,7 +21,6 @@ from evenhand.records import Attribute
 
 __all__ = ["LabelledPictures", "balanced_pictures", "read_labelled", "strata_of"]
 
-_FILE_BYTES = 256 * 2**20
 _STRATA = ("gender", "race", "skin_tone")
 _ENCODINGS = {"gender": Encoding.FAIRFACE_GENDER, "race": Encoding.FAIRFACE_RACE}
 
@@ -77,9 +74,10 @@ def read_labelled(source: str, attributes: Sequence[Attribute]) -> LabelledPictu
         found = _avatars(attributes)
     else:
         path = Path(source)
-        content = _content(path)
-        rows = _parquet(path, content) if content[:4] == b"PAR1" else _csv(path, content)
-        found = _pictures(path, rows, attributes, sha256(content).hexdigest())
+        file = read_label_file(
+            path, remedy="give avatars, or the path of a CSV or Parquet file from where evenhand is run"
+        )
+        found = _pictures(path, file.columns, attributes, file.sha256)
     for attribute in attributes:
         counts = Counter(facts.get(attribute.name) for facts in found.facts)
         few = min(attribute.groups, key=lambda group: counts[group])
@@ -147,46 +145,6 @@ def _avatars(attributes: Sequence[Attribute]) -> LabelledPictures:
     return LabelledPictures(found.pictures, names, facts, "avatars", found.sha256)
 
 
-def _content(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > _FILE_BYTES:
-            raise LabelsError(f"{path.name}: {size:,} bytes; allowed: {_FILE_BYTES:,}; split it.")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise LabelsError(
-            f"{path}: no such file; give avatars, or the path of a CSV or Parquet file from where evenhand is run."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise LabelsError(f"{path}: cannot be read ({error}); give a CSV or Parquet file.") from error
-
-
-def _csv(path: Path, content: bytes) -> dict[str, list[str]]:
-    try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), skipinitialspace=True)
-        names = [name.strip() for name in next(reader, [])]
-        lines = [line for line in reader if line]
-    except (ValueError, csv.Error) as error:
-        raise LabelsError(f"{path.name}: cannot be read as CSV in UTF-8 ({error}); save it as such.") from error
-    uneven = next((line for line in lines if len(line) != len(names)), None)
-    if uneven is not None or len(set(names)) != len(names):
-        raise LabelsError(f"{path.name}: columns {names} and a line {uneven}; give each column once, each a value.")
-    return {name: [line[i] for line in lines] for i, name in enumerate(names)}
-
-
-def _parquet(path: Path, content: bytes) -> dict[str, list[str]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-        wanted = [one for one in file.schema_arrow if not pa.types.is_nested(one.type)]
-        table = file.read([one.name for one in wanted if not pa.types.is_binary(one.type)]).to_pydict()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise LabelsError(f"{path.name}: cannot be read as Parquet ({error}); save it as such.") from error
-    return {name: ["" if cell is None else str(cell) for cell in cells] for name, cells in table.items()}
-
-
 def _pictures(
     path: Path, rows: Mapping[str, Sequence[str]], attributes: Sequence[Attribute], digest: str
 ) -> LabelledPictures:
@@ -203,7 +161,7 @@ def _pictures(
         twice = next(name for name, times in Counter(names).items() if times > 1)
         raise LabelsError(f"{path.name}: {twice!r} is named twice; give each picture one row.")
     return LabelledPictures(
-        tuple(partial(open_picture, _inside(path, name)) for name in names),
+        tuple(partial(open_picture, path_inside(path, name)) for name in names),
         tuple(names),
         tuple({name: cells[row] for name, cells in shown.items() if cells[row]} for row in labelled),
         path.name,
@@ -226,13 +184,3 @@ def _groups(path: Path, rows: Mapping[str, Sequence[str]], attribute: Attribute,
             )
         found.append(group)
     return found
-
-
-def _inside(path: Path, name: str) -> Path:
-    inside, foreign = PurePosixPath(name.strip()), PureWindowsPath(name)
-    outside = inside.is_absolute() or foreign.anchor or ".." in (*inside.parts, *foreign.parts)
-    if not name.strip() or outside or "\0" in name or not (path.parent / inside).is_file():
-        raise LabelsError(
-            f"{path.name}: {name!r} is no picture in the folder of the file; give its path relative to it."
-        )
-    return path.parent / inside
