@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from command_line import in_process
 
+from image_server import ImageServer, say
+
 FEW = ("--steps", "2", "--batch-size", "2", "--rank", "2", "--set", "use_cpu=true")
 
 
@@ -70,6 +72,53 @@ def test_what_is_refused(call, given, message):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("evenhand: ")
     assert re.search(message, last), last
+
+
+def test_wordings_from_a_server(call):
+    pytest.importorskip("httpx2", reason="the extra `api` is not installed")
+    pytest.importorskip("tenacity", reason="the extra `api` is not installed")
+    script = iter([["a man, a {occupation}"], ["a photo of a {occupation}, a person"]])
+
+    def answer(body):
+        return say(200, {"choices": [{"message": {"content": json.dumps(next(script))}, "finish_reason": "stop"}]})
+
+    with ImageServer(answer) as server:
+        chat = ("--wordings", "1", "--chat-url", server.url, "--chat-model", "toy")
+        data = ("mitigate", "data", "miniature", "--occupations", "two.txt", "--pictures", "3", "--out", "worded")
+        done = call(*data, *chat, "--keep-pictures", "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)["wordings"]
+        again = call(*data, *chat)
+        assert len(server.calls) == 2
+    sentence = "a photo of the face of a {occupation}, a person"
+    assert found == {
+        "wordings": {sentence: ["a photo of a {occupation}, a person"]},
+        "answers": 2,
+        "refused": {"names a group of gender": 1},
+        "lacking": {},
+    }
+    assert "1 wordings of 1 sentences, from 2 answers" in again.stderr
+    assert "no wording: names a group of gender 1" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--wordings", "2"), "got --wordings without --chat-url, --chat-model; allowed"),
+        (("--chat-key-env", "KEY"), "without --wordings"),
+        (("--wordings", "2", "--chat-url", "https://me:secret@x", "--chat-model", "m"), "--chat-url of x: a name"),
+        (("--pictures-from", "none.csv", "--pictures", "3"), "--pictures-from: got --pictures too"),
+        (("--pictures-from", "none.csv", "--occupations", "two.txt"), r"got --occupations \(data\) too"),
+        (("--pictures-from", "none.csv"), "no such file; give --pictures-from"),
+    ],
+)
+def test_options_of_data_that_are_refused(call, given, message):
+    done = call("mitigate", "data", "miniature", "--out", "refused", *given)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("evenhand: ")
+    assert re.search(message, last), last
+    assert "secret" not in done.stderr
 
 
 def test_a_model_without_codes(call):

@@ -18,8 +18,8 @@ from evenhand.errors import BadInputError, MissingExtraError, ServiceError
 from evenhand.ledger import Ledger, seed_of
 from evenhand.models.images_api.endpoint import open_endpoint
 from evenhand.models.images_api.model import ImagesApiModel, load_images_api
-from evenhand.models.images_api.seeds import sent_seed
 from evenhand.models.protocol import ImageModel
+from evenhand.models.servers.seeds import sent_seed
 
 pytest.importorskip("httpx2", reason="the extra `api` is not installed")
 pytest.importorskip("tenacity", reason="the extra `api` is not installed")

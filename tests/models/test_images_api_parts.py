@@ -14,10 +14,11 @@ from evenhand.errors import BadInputError, PictureError
 from evenhand.models.images_api.cost import Cost, cost_in_words, cost_of
 from evenhand.models.images_api.endpoint import open_endpoint
 from evenhand.models.images_api.replies import as_png, read_reply
-from evenhand.models.images_api.seeds import check_seeds, sent_seed
+from evenhand.models.images_api.seeds import check_seeds
 from evenhand.models.servers.addresses import OPENAI
 from evenhand.models.servers.pace import Pace
 from evenhand.models.servers.replies import retry_after
+from evenhand.models.servers.seeds import sent_seed
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,18 @@ def test_pictures_of_another_model_are_encoded_by_the_one_that_is_trained(miniat
     assert one.codes.dtype == np.int32
 
 
+def test_pictures_are_kept_where_that_is_asked_for(miniature, tmp_path, occupations):
+    make_balanced_data(miniature, GENDER, tmp_path / "d", pictures=3, keep_pictures=True, **occupations)
+    drawn = {s.image: s.codes for s in Ledger.open(tmp_path / "d" / "drawn").samples(pictures=True)}
+    for one in read_tuples(tmp_path / "d", pictures=True).tuples:
+        assert [drawn[image] for image in one.images] == [tuple(codes) for codes in one.codes.tolist()]
+    before = read_tuples(tmp_path / "d")
+    make_balanced_data(miniature, GENDER, tmp_path / "d", pictures=3, **occupations)
+    again = read_tuples(tmp_path / "d", pictures=True)
+    assert {one.images for one in again.tuples} == {()}
+    assert all(np.array_equal(a.codes, b.codes) for a, b in zip(before.tuples, again.tuples, strict=True))
+
+
 def test_wordings_are_sentences_of_their_own(miniature, tmp_path):
     (tmp_path / "one.csv").write_text(
         'occupation,template\nsewer,"a photo of the face of a {occupation}, a person"\n'

@@ -3,20 +3,19 @@
 Reading pictures can be dear, so labels are kept beside the samples, one file for each labeller's exact settings.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 from PIL import Image
 
 from evenhand.classify.pictures.protocol import Labeller
 from evenhand.errors import CorruptLedgerError, PictureError
-from evenhand.ledger import Ledger
 from evenhand.pictures import decode_picture, preview
 from evenhand.pipeline.kept import KeptRows
 from evenhand.records import Label, Sample
 
-__all__ = ["PREVIEW_SIDE", "Reading", "label_pictures"]
+__all__ = ["PREVIEW_SIDE", "PictureStore", "Reading", "label_pictures"]
 
 PREVIEW_SIDE = 96
 """Pixels of the longer side of a preview."""
@@ -29,8 +28,21 @@ _AT_ONCE = 256  # pictures in memory
 _COLUMNS = (pa.field("group", pa.string()), pa.field("reason", pa.string()), pa.field("confidence", pa.float64()))
 
 
+@runtime_checkable
+class PictureStore(Protocol):
+    """What holds pictures: a ``Ledger``, or anything with these members."""
+
+    def samples(self, *, pictures: bool = False) -> tuple[Sample, ...]:
+        """All samples, in a fixed order; their pictures may be left where they are."""
+        ...
+
+    def drawn(self) -> Iterator[Sample]:
+        """The samples that hold a picture, with it, one after another."""
+        ...
+
+
 def label_pictures(
-    run: str, ledger: Ledger, labellers: Sequence[Labeller], *, previews: int = 0, reading: Reading = "kept"
+    run: str, ledger: PictureStore, labellers: Sequence[Labeller], *, previews: int = 0, reading: Reading = "kept"
 ) -> tuple[dict[str, tuple[Label, ...]], dict[tuple[str, int], bytes]]:
     """Labels of every sample, per attribute, and small JPEG previews of each prompt's first pictures.
 
@@ -38,7 +50,7 @@ def label_pictures(
 
     Args:
         run: The run folder; labels are kept there where it can be written to.
-        ledger: Of that folder.
+        ledger: Of that folder, or what else holds the pictures.
         labellers: One per attribute.
         previews: Of how many pictures of each prompt, 0 or more.
         reading: As ``Reading``.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from evenhand.errors import BadInputError
 
-__all__ = ["LINE_BYTES", "ListedOccupation", "read_occupations"]
+__all__ = ["LINE_BYTES", "ListedOccupation", "read_occupations", "readable_text"]
 
 LINE_BYTES = 10_000
 """The longest line, occupation or template, in bytes of UTF-8."""
@@ -89,7 +89,7 @@ def _content(path: Path, data: str) -> str:
 def _from_lines(name: str, content: str) -> Iterator[tuple[str, ListedOccupation]]:
     for number, line in _lines(name, content):
         where = f"{name} line {number}"
-        yield where, ListedOccupation(_text(line, where, "an occupation"))
+        yield where, ListedOccupation(readable_text(line, where, "an occupation"))
 
 
 def _from_csv(name: str, content: str) -> Iterator[tuple[str, ListedOccupation]]:
@@ -130,9 +130,13 @@ def _row(fields: Mapping[str, str], where: str) -> ListedOccupation:
         raise BadInputError(f"{where}: has {', '.join(map(_short, fields)) or 'nothing'}; needs occupation.")
     template = fields.get("template")
     return ListedOccupation(
-        _text(fields["occupation"], where, "an occupation"),
-        _text(template, where, "a template") if template else None,
-        {_text(key, where, "a name"): _printable(text, where, key) for key, text in fields.items() if key not in _OWN},
+        readable_text(fields["occupation"], where, "an occupation"),
+        readable_text(template, where, "a template") if template else None,
+        {
+            readable_text(key, where, "a name"): _printable(text, where, key)
+            for key, text in fields.items()
+            if key not in _OWN
+        },
     )
 
 
@@ -144,7 +148,17 @@ def _lines(name: str, content: str) -> Sequence[tuple[int, str]]:
     return list(enumerate(lines, start=1))
 
 
-def _text(raw: str, where: str, what: str) -> str:
+def readable_text(raw: str, where: str, what: str) -> str:
+    """A text with runs of spaces made one.
+
+    Args:
+        raw: As it stands in a file.
+        where: The file and the row, for the message.
+        what: ``an occupation``, ``a template`` ...
+
+    Raises:
+        BadInputError: Empty, longer than 10 kB, or with characters that cannot be printed.
+    """
     text = " ".join(_printable(raw, where, what).split())
     if not text:
         raise BadInputError(f"{where}: empty; give {what}, or take the line out.")

@@ -30,6 +30,8 @@ __all__ = [
     "augmented_text",
     "listed_and_templates",
     "names_group",
+    "neutral_prompt",
+    "neutral_template",
     "occupation_of",
     "occupations",
     "occupations_augmented",
@@ -56,9 +58,7 @@ def occupations(data: str, attribute: Attribute) -> tuple[Prompt, ...]:  # noqa:
         BadInputError: As :func:`listed_and_templates`, or two prompts are the same.
         UnknownNameError: As there.
     """
-    return _unique(
-        _prompt("occupations", row, template, NEUTRAL) for row, template in _pairs(*listed_and_templates(data))
-    )
+    return _unique(neutral_prompt(row, template) for row, template in _pairs(*listed_and_templates(data)))
 
 
 def occupations_augmented(data: str, attribute: Attribute) -> tuple[Prompt, ...]:
@@ -105,6 +105,20 @@ def augmented_text(prompt: Prompt, groups: Sequence[str]) -> str:
             f"with the place {{occupation}}, and asked {NEUTRAL!r}."
         )
     return _filled(prompt.facts["template"], prompt.facts["occupation"], " ".join(groups))
+
+
+def neutral_template(template: str) -> str:
+    """A template without the place ``{group}``, as a sentence that names nobody is written from it."""
+    return re.sub(r"\{group\} ?", "", template)
+
+
+def neutral_prompt(row: ListedOccupation, template: str) -> Prompt:
+    """The prompt of a row and a template that names no group, as :func:`occupations` makes it.
+
+    Raises:
+        BadInputError: The template has no place for the occupation, or another one that is not known.
+    """
+    return _prompt("occupations", row, template, NEUTRAL)
 
 
 def listed_and_templates(data: str) -> tuple[tuple[ListedOccupation, ...], tuple[str, ...]]:
@@ -160,7 +174,7 @@ def _filled(template: str, occupation: str, group: str | None) -> str:
             f"template {template[:80]!r}: needs the place {{occupation}}, and may have {{group}}; write it so."
         )
     if group is None:
-        template = re.sub(r"\{group\} ?", "", template)
+        template = neutral_template(template)
     named = occupation if group is None or "group" in places else f"{group} {occupation}"
     words = {"occupation": named, "group": group or ""}
     return _PLACE.sub(lambda place: words[place.group(1)], template).strip()

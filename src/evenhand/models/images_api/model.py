@@ -21,8 +21,9 @@ from evenhand.errors import (
 )
 from evenhand.models.images_api.cost import Cost, cost_in_words, cost_of
 from evenhand.models.images_api.endpoint import Endpoint, open_endpoint
-from evenhand.models.images_api.seeds import PICTURES, SeedCheck, check_seeds, sent_seed
+from evenhand.models.images_api.seeds import PICTURES, SeedCheck, check_seeds
 from evenhand.models.servers.replies import Reply
+from evenhand.models.servers.seeds import sent_seed
 from evenhand.records import Prompt, Sample
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-__all__ = ["PICTURES", "SeedCheck", "check_seeds", "sent_seed"]
+__all__ = ["PICTURES", "SeedCheck", "check_seeds"]
 
 PICTURES = 3
 _PROMPT = "a red apple on a white table"
 _SEEDS = (11, 11, 12)
-_SENT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +30,6 @@ class SeedCheck:
     honoured: bool
     reason: str
     pictures: int
-
-
-def sent_seed(seed: int) -> int:
-    """What is sent for a sample's seed: ``1 + seed mod (2**31 - 1)``, from 1 to 2**31 - 1.
-
-    Servers take 32 bits at most, and several take 0 and below for "any".
-    """
-    return 1 + seed % _SENT
 
 
 def check_seeds(draw: Callable[[str, int], bytes], takes_seed: Callable[[], bool]) -> SeedCheck:
