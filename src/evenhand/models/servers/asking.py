@@ -170,7 +170,8 @@ class Asker:
             return Reply("failed", message=_hidden(f"{type(error).__name__}: {error}", key))
         content = bytes(body) if key is None else bytes(body).replace(key.encode(), b"***")
         reply = self.endpoint.read(status, found, content, sent=sent, now=time.time())
-        return replace(reply, message=_hidden(reply.message, key))
+        text = None if reply.text is None else _hidden(reply.text, key)
+        return replace(reply, text=text, message=_hidden(reply.message, key))
 
     def _counted(self, reply: Reply) -> Reply:
         """The reply, or ``stop`` where too many failed in a row."""
