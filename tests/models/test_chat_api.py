@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from image_server import ImageServer, problem, say
 
 from evenhand.errors import BadInputError, ServiceError
 from evenhand.models.chat_api import open_chat
 from evenhand.models.chat_api.replies import read_chat
+from image_server import ImageServer, problem, say
 
 pytest.importorskip("httpx2", reason="the extra `api` is not installed")
 pytest.importorskip("tenacity", reason="the extra `api` is not installed")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from image_server import ImageServer, by_seed, ok, picture, problem, say
 from local_images_api import asked, made
 from PIL import Image
 
@@ -20,6 +19,7 @@ from evenhand.models.images_api.endpoint import open_endpoint
 from evenhand.models.images_api.model import ImagesApiModel, load_images_api
 from evenhand.models.protocol import ImageModel
 from evenhand.models.servers.seeds import sent_seed
+from image_server import ImageServer, by_seed, ok, picture, problem, say
 
 pytest.importorskip("httpx2", reason="the extra `api` is not installed")
 pytest.importorskip("tenacity", reason="the extra `api` is not installed")

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from image_server import ok, picture, problem, say
 from PIL import Image
 
 from evenhand.errors import BadInputError, PictureError
@@ -19,6 +18,7 @@ from evenhand.models.servers.addresses import OPENAI
 from evenhand.models.servers.pace import Pace
 from evenhand.models.servers.replies import retry_after
 from evenhand.models.servers.seeds import sent_seed
+from image_server import ok, picture, problem, say
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from evenhand.metrics.tally import product_labels
 from evenhand.mitigate.sampling.targets import Target
 from evenhand.models.protocol import ImageModel
 from evenhand.pipeline.filling import Progress, fill
-from evenhand.pipeline.labels import label_pictures
+from evenhand.pipeline.labels import PictureStore, label_pictures
 from evenhand.probes.occupations import augmented_text
 from evenhand.records import Label, Prompt, Sample
 
@@ -79,9 +79,9 @@ def ask_for_groups(
     return Ledger.open(folder)
 
 
-def joined_labels(folder: str | Path, ledger: Ledger, labellers: Sequence[Labeller]) -> Sequence[Label]:
+def joined_labels(folder: str | Path, store: PictureStore, labellers: Sequence[Labeller]) -> Sequence[Label]:
     """One label a picture, of the product where there are several labellers; what was read is kept in the folder."""
-    told, _ = label_pictures(str(folder), ledger, labellers)
+    told, _ = label_pictures(str(folder), store, labellers)
     first, *others = (told[one.attribute.name] for one in labellers)
     joined: Sequence[Label] = first
     for other in others:

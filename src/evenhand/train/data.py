@@ -16,23 +16,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evenhand.classify.pictures.protocol import Labeller
 from evenhand.errors import BadInputError, ChangedRunError, TooFewSamplesError
-from evenhand.ledger import Ledger
-from evenhand.metrics.tally import product_labels
 from evenhand.mitigate.bpo.selection import Accepted, Selection, select
 from evenhand.mitigate.bpo.tuples import PictureTuple, TupleSet, check_tuples, write_tuples
 from evenhand.mitigate.sampling.targets import Target, read_target
 from evenhand.models.protocol import ImageModel
 from evenhand.models.unified.model import UnifiedModel
 from evenhand.pictures import decode_picture
-from evenhand.pipeline.filling import Progress, fill
-from evenhand.pipeline.labels import PictureStore, label_pictures
+from evenhand.pipeline.filling import Progress
+from evenhand.pipeline.labels import PictureStore
 from evenhand.pipeline.opening import open_labeller
 from evenhand.pipeline.plans import ReadBy
 from evenhand.probes.occupation_lists import ListedOccupation, read_occupations
 from evenhand.probes.occupations import augmented_text, neutral_prompt, neutral_template, occupations
-from evenhand.records import Label, Prompt, Sample
+from evenhand.records import Label, Prompt
+from evenhand.train.asked import ask_for_groups, asked_prompts, joined_labels
 from evenhand.train.given_pictures import GivenPictures, read_given
 from evenhand.train.wordings import WORDINGS, Reworded, Rewording, reword
 
@@ -166,7 +164,7 @@ def make_balanced_data(
         stock = _drawn(model, source, data or "train", pictures or 4, wanted, progress)
     else:
         stock = _given(pictures_from, wanted)
-    labels = _labels(stock, labellers)
+    labels = joined_labels(stock.folder, stock.store, labellers)
     chosen = select(labels, stock.asked, groups=target.names, min_confidence=min_confidence)
     if not chosen.tuples:
         raise TooFewSamplesError(_nothing(chosen, stock.store, labels, min_confidence))
@@ -234,31 +232,23 @@ def _drawn(
     listed = _neutral(data, wanted)
     reworded = wanted.reworded(listed)
     neutral = {one.id: one for first in listed for one in _worded(first, reworded)}
-    asked = _asked(tuple(neutral.values()), wanted.target)
-    drawing = source or model
+    asked = asked_prompts(tuple(neutral.values()), wanted.target, probe=_PROBE)
     folder = wanted.out / _DRAWN
-    run = f"balanced-{wanted.seed}"
-    settings = {
-        "model": {"name": drawing.name, "revision": drawing.revision, **drawing.settings},
-        "replayable": drawing.replayable,
-        "probe": _PROBE,
-        "seed": wanted.seed,
-    }
-    with Ledger.create_or_resume(
-        folder, run=run, settings=settings, prompts=[one for one, _, _ in asked.values()]
-    ) as ledger:
-
-        def ask(batch: Sequence[Prompt], seeds: Sequence[int]) -> tuple[Sample, ...]:
-            return drawing.draw(batch, seeds=seeds)
-
-        fill(
-            ledger, ask, name=drawing.name, batch_size=drawing.batch_size, samples=pictures, run=run, progress=progress
-        )
+    ledger = ask_for_groups(
+        source or model,
+        asked,
+        folder,
+        probe=_PROBE,
+        run=f"balanced-{wanted.seed}",
+        seed=wanted.seed,
+        pictures=pictures,
+        progress=progress,
+    )
     return _Stock(
         str(folder),
-        Ledger.open(folder),
+        ledger,
         {name: (one,) for name, one in neutral.items()},
-        {key: (one, group) for key, (_, one, group) in asked.items()},
+        {key: (one.neutral, one.group) for key, one in asked.items()},
         "model" if source is None else "source",
         reworded,
     )
@@ -296,26 +286,6 @@ def _worded(prompt: Prompt, reworded: Reworded | None) -> tuple[Prompt, ...]:
     row = ListedOccupation(prompt.facts["occupation"], None, facts)
     others = reworded.wordings[neutral_template(prompt.facts["template"])]
     return (prompt, *(neutral_prompt(row, one) for one in others))
-
-
-def _asked(neutral: Sequence[Prompt], target: Target) -> dict[str, tuple[Prompt, str, str]]:
-    """Id -> a prompt that asks for a group, its neutral prompt's id, the group's name."""
-    found = {}
-    for one in neutral:
-        for words, name in zip(target.groups, target.names, strict=True):
-            facts = {**one.facts, "asked": name, "neutral": one.id}
-            prompt = Prompt(f"{one.id}/{name}", _PROBE, augmented_text(one, words), None, facts)
-            found[prompt.id] = (prompt, one.id, name)
-    return found
-
-
-def _labels(stock: _Stock, labellers: Sequence[Labeller]) -> Sequence[Label]:
-    told, _ = label_pictures(stock.folder, stock.store, labellers)
-    first, *others = (told[one.attribute.name] for one in labellers)
-    joined: Sequence[Label] = first
-    for other in others:
-        joined = product_labels(joined, other)
-    return joined
 
 
 def _paired(
