@@ -15,6 +15,7 @@ EXTENSION = Path(__file__).parent / "extension"
 @pytest.fixture
 def extension(monkeypatch):
     """The folder stands on the path as site-packages does: a package beside its dist-info."""
+    sys.modules.pop("evenhand_example", None)  # another test may have used it
     monkeypatch.syspath_prepend(str(EXTENSION))
     yield
     sys.modules.pop("evenhand_example", None)
