@@ -8,7 +8,8 @@ processes may work on different arms.
 Beside what a study measures, from the pictures of its runs:
 
 - agreement (in place of CLIP-S, which reads no avatars): how much likelier the model before training finds a picture
-  under its own occupation than under "person", the group that is shown asked for in both; nats a picture;
+  under its own occupation than under "person", the group that is shown asked for in both; nats a picture, with the
+  interval of a mean over independent pictures;
 - entropy: of the codes of a group's pictures, all places together; nats a code.
 
 Both are means over groups, so that drawing more of a group does not change them by itself.
@@ -58,7 +59,7 @@ def even_floor(groups: int, prompts: int, pictures: int) -> tuple[float, float]:
     return float(values.mean()), float(np.quantile(values, 0.95))
 
 
-def quality(run: Path, base: UnifiedModel) -> dict[str, float]:
+def quality(run: Path, base: UnifiedModel) -> dict[str, list[float]]:
     """Entropy and agreement of a run's pictures."""
     scored = score_run(run)
     both = product_labels(*(scored.labels[name] for name in ATTRIBUTES))
@@ -73,9 +74,12 @@ def quality(run: Path, base: UnifiedModel) -> dict[str, float]:
         rows = codes[[one == (occupation, group) for one in keys]]
         told = base.log_probs_under([asked(occupation, group), asked("person", group)], rows, guidance=1).sum(dim=-1)
         gained[group] += (told[:, 0] - told[:, 1]).tolist()
+    groups = [np.array(one) for one in gained.values() if len(one) > 1]
+    mean = float(np.mean([one.mean() for one in groups]))
+    half = 1.96 * float(np.sqrt(sum(one.var(ddof=1) / len(one) for one in groups))) / len(groups)
     return {
-        "entropy": float(np.mean([entropy(codes[[one == group for one in shown]]) for group in GROUPS])),
-        "agreement": float(np.mean([np.mean(one) for one in gained.values() if one])),
+        "entropy": [float(np.mean([entropy(codes[[one == group for one in shown]]) for group in GROUPS]))],
+        "agreement": [mean, mean - half, mean + half],
     }
 
 
@@ -142,7 +146,7 @@ def main(
     for cell in found.cells:
         told = {key: [one.value, one.low, one.high] for key, one in cell.values.items()}
         if cell.guidance == 1:
-            told |= {key: [value] for key, value in quality(folder / cell.run, base).items()}
+            told |= quality(folder / cell.run, base)
         table["cells"].append({"arm": cell.arm, "seed": cell.seed, "guidance": cell.guidance, **told})
     print(json.dumps(table, indent=1))
 
