@@ -1,10 +1,9 @@
 """A model that asks the local server. In: a started ``ImageServer``. Out: an ``ImagesApiModel`` that does not wait."""
 
-from image_server import ImageServer
-
 from evenhand.models.images_api.endpoint import open_endpoint
 from evenhand.models.images_api.model import ImagesApiModel
 from evenhand.records import Prompt
+from image_server import ImageServer
 
 
 def made(server: ImageServer, *, source="toy", check_seed=False, slept=None, options=None, **given):

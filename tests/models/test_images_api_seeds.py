@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from image_server import ImageServer, by_seed, ok, picture, problem, say
 from local_images_api import asked, made
 
 from evenhand.errors import ServiceError
 from evenhand.ledger import Ledger
 from evenhand.models.protocol import ImageModel
+from image_server import ImageServer, by_seed, ok, picture, problem, say
 
 pytest.importorskip("httpx2", reason="the extra `api` is not installed")
 pytest.importorskip("tenacity", reason="the extra `api` is not installed")

