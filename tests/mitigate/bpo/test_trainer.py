@@ -405,3 +405,13 @@ def test_half_precision_with_activations_made_again_gives_nearly_the_same_losses
     assert all(math.isfinite(one) for one in found["lean"])
     assert found["lean"] == pytest.approx(found["plain"], rel=0.05, abs=0.02)  # bfloat16 keeps three digits
     assert found["lean"] != found["plain"]
+
+
+def test_weights_that_are_no_numbers_are_not_stored(tiny, make_tuples, tmp_path):
+    model = tiny.made("janus")
+    args = config(tmp_path, learning_rate=1e30, max_steps=3, max_grad_norm=0.0)
+    trainer = BPOTrainer(model, args, make_tuples(model, 2), peft_config=lora_config(model.family, r=2))
+    trainer.train()
+    with pytest.raises(BadInputError, match="no longer finite"):
+        trainer.save_model()
+    assert not (tmp_path / "adapter_model.safetensors").exists()

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
 
-from evenhand.errors import LedgerError
+from evenhand.errors import BadInputError, LedgerError
 from evenhand.mitigate.bpo.adapters import load_weights, save_weights
 from evenhand.mitigate.bpo.checkpoints import draws_now, last_whole, put_draws_back, read_state, whole, write_state
 
@@ -66,6 +66,7 @@ class StoredTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not self.args.should_save:
             return
+        self._refuse_what_came_apart()
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         state = None if state_dict is None else {k.removeprefix("network."): v for k, v in state_dict.items()}
@@ -73,6 +74,19 @@ class StoredTrainer(Trainer):
         if self.processing_class is not None:
             self.processing_class.save_pretrained(str(folder))
         (folder / _ARGUMENTS).write_text(json.dumps(asdict(self.args), indent=2, default=str) + "\n", "utf-8")
+
+    def _refuse_what_came_apart(self) -> None:
+        """Refuse to store weights that are no numbers; what was stored before stays.
+
+        Raises:
+            BadInputError: There are some.
+        """
+        trained = [one for one in self._network().parameters() if one.requires_grad]
+        if not all(bool(torch.isfinite(one).all()) for one in trained):
+            raise BadInputError(
+                f"learning_rate: got {self.args.learning_rate:g}, and at step {self.state.global_step} weights are no "
+                "longer finite; nothing of them is stored. Train anew with a smaller one, into another folder."
+            )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:
