@@ -55,6 +55,7 @@ def test_from_data_to_an_adapter_and_back_to_an_audit(call):
     ("given", "message"),
     [
         (("--set", "warp=1"), "--set: got 'warp'"),
+        (("--set", "seed=3"), "--set: 'seed' has an option of its own"),
         (("--set", "weight_decay=much"), "--set: .*invalid float value"),
         (("--every", "2"), "--every: nothing is audited"),
         (("--preset", "best"), "known: recommended, paper"),

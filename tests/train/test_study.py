@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from evenhand.attributes import load_attribute
 from evenhand.errors import (
@@ -210,6 +211,33 @@ def test_an_arm_that_shows_nobody_is_told_and_the_others_are_shown(made, monkeyp
     assert told.caveats[0] == "prompt, seed 0, guidance 1 cannot be measured: no picture shows a group"
 
 
+def test_what_is_obeyed_is_shown_when_all_groups_were_asked_for(made):
+    folder, _ = made
+    plan = folder / "study.plan.json"
+    kept = plan.read_text()
+    plan.write_text(kept.replace('"asked": 2', '"asked": 3'))
+    try:
+        told = read_study(folder)
+    finally:
+        plan.write_text(kept)
+    assert "obeyed" not in told.cells[0].values
+    assert told.caveats[0] == (
+        "start, seed 0, guidance 1: 12 pictures that ask for a group are missing, what is obeyed is not shown."
+    )
+
+
+def test_other_pictures_of_the_same_groups_are_asked_about_anew(made, world):
+    folder, found = made
+    dark = [(lambda: Image.new("RGB", (64, 64)), group) for _, group in avatars(8)["gender"]]
+    kept = (folder / "seen" / "start-0.json").read_text()
+    try:
+        changed = study(world, folder, guidances=(1.0,), seen={"gender": dark})
+    finally:
+        (folder / "seen" / "start-0.json").write_text(kept)
+    assert changed.cells[0].values["gender: seen"].value < 1
+    assert found.cells[0].values["gender: seen"].value == 1
+
+
 @pytest.mark.slow
 def test_every_arm_is_trained_on_the_same_tuples(world, tmp_path):
     arms = ["bpo", "paper", "sft", "understanding", "start"]
@@ -245,6 +273,8 @@ def test_what_is_refused_before_anything_is_trained(world, tmp_path, made):
         study(world, tmp_path, samples=0)
     with pytest.raises(BadInputError, match="option guidance: the study sets it"):
         study(world, tmp_path, options={"guidance": "2"})
+    with pytest.raises(BadInputError, match="loss_type: is what an arm is"):
+        study(world, tmp_path, loss_type="log_odds")
     with pytest.raises(BadInputError, match="Name the data's attributes"):
         study(world, tmp_path, plan=ScoringPlan(READ_BY[:1]))
     with pytest.raises(BadInputError, match="1 of 1 are trained on"):

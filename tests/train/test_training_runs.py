@@ -1,11 +1,12 @@
 """One run by names, from data to an adapter, and back to an audit: the miniature, a few steps."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from evenhand.attributes import load_attribute
-from evenhand.errors import BadInputError
+from evenhand.errors import BadInputError, ChangedRunError
 from evenhand.miniature.model import load_miniature
 from evenhand.mitigate.bpo.tuples import read_tuples
 from evenhand.pipeline.plans import ReadBy
@@ -40,6 +41,9 @@ def test_an_adapter_a_card_and_what_changed(data, tmp_path):
     assert card.startswith("---\ntags:")
     assert "male 0.5, female 0.5" in card
     assert f"| disparity (RD) | {found.before.disparity:.3f} | {found.after.disparity:.3f} |" in card
+    more = replace(held_out(data), pictures=5)
+    with pytest.raises(ChangedRunError, match="other held-out prompts, another number"):
+        train_model("miniature", data / "d", tmp_path / "run", stage="bpo", held_out=more, rank=4, **FEW)
     opened = load_miniature(adapter=str(tmp_path / "run"))
     assert opened.revision != load_miniature().revision
 

@@ -226,6 +226,9 @@ def _read(given: list[str] | None) -> dict[str, Any]:
         return {}
     parser = HfArgumentParser(BPOConfig, exit_on_error=False)  # type: ignore[arg-type]
     known = {action.dest for action in parser._actions}
+    own = sorted(set(pairs) & {"seed", "output_dir", "target"})
+    if own:
+        raise BadInputError(f"--set: {own[0]!r} has an option of its own (--seed, --out, --target); use that.")
     odd = sorted(set(pairs) - known)
     if odd:
         raise BadInputError(

@@ -70,7 +70,7 @@ def train_answers(
     attributes = tuples.attribute.split(" x ")
     each = len(tuples.groups) * len(attributes)
     batch = {"per_device_train_batch_size": arguments.pop("per_device_train_batch_size", 8) * each}
-    args = BPOConfig(output_dir=str(out), loss_type="sft", likelihood="pictures", **batch, **arguments)
+    args = BPOConfig(**{**arguments, **batch, "output_dir": str(out), "loss_type": "sft", "likelihood": "pictures"})
     run = {
         "trained": "answers",
         "tuples": set_digest(tuples),

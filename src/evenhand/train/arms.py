@@ -20,13 +20,21 @@ from evenhand.mitigate.bpo.tuples import TupleSet
 from evenhand.train.answers import train_answers
 from evenhand.train.runs import train_model
 
-__all__ = ["ARMS", "TRAINED", "Training", "check_arms", "train_arm"]
+__all__ = ["ARMS", "DEFINING", "TRAINED", "Training", "check_arms", "train_arm"]
 
 TRAINED = ("understanding", "sft", "paper", "bpo")
 """Arms with an adapter, one for each seed."""
 
 ARMS = ("start", "prompt", *TRAINED)
 """In the order they are compared."""
+
+DEFINING = frozenset(
+    {"beta", "likelihood", "loss_type", "nll_weight", "output_dir", "pairs", "preset", "seed", "stage", "start"}
+)
+"""Arguments that make an arm what it is."""
+
+_OURS = ("anchor", "condition_dropout", "disable_dropout", "mixture_pictures", "temperature")
+"""Of the default's loss; the published second stage has its own."""
 
 _OWN_LENGTH = ("max_steps", "learning_rate", "num_train_epochs", "lr_scheduler_type", "warmup_steps")
 
@@ -86,6 +94,6 @@ def train_arm(arm: str, seed: int, how: Training, folder: Path) -> str | None:
         train_model(how.model, how.tuples, out, stage="bpo", rank=how.rank, **given)
     else:
         start = train_arm("sft", seed, how, folder)
-        published = {name: value for name, value in given.items() if name not in _OWN_LENGTH}
+        published = {name: value for name, value in given.items() if name not in (*_OWN_LENGTH, *_OURS)}
         train_model(how.model, how.tuples, out, stage="bpo", preset="paper", start=start, **published)
     return str(out)

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
-from evenhand.errors import BadInputError
+from evenhand.errors import BadInputError, ChangedRunError
 from evenhand.mitigate.bpo.adapters import lora_config
 from evenhand.mitigate.bpo.card import training_card
 from evenhand.mitigate.bpo.config import BPOConfig, Stage
@@ -182,11 +182,17 @@ def _before(out: Path, audit: HeldOutAudit | None, model: UnifiedModel, *, write
         return None
     place = out / "before.json"
     if place.is_file():
-        return Audited(**json.loads(place.read_text("utf-8")))
+        held = json.loads(place.read_text("utf-8"))
+        if held.pop("of", None) != audit.digest:
+            raise ChangedRunError(
+                f"{str(out)!r} was begun with other held-out prompts, another number of pictures or another "
+                "classifier; give the same, or another folder."
+            )
+        return Audited(**held)
     found = audit(model)
     if write:
         out.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(asdict(found)) + "\n", "utf-8")
+        place.write_text(json.dumps({**asdict(found), "of": audit.digest}) + "\n", "utf-8")
     return found
 
 

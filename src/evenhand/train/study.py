@@ -34,7 +34,7 @@ from evenhand.pipeline.plans import ScoringPlan, write_plan
 from evenhand.probes.occupations import listed_and_templates
 from evenhand.records import Attribute
 from evenhand.studied import Studied
-from evenhand.train.arms import ARMS, TRAINED, Training, check_arms, train_arm
+from evenhand.train.arms import ARMS, DEFINING, TRAINED, Training, check_arms, train_arm
 from evenhand.train.asked import AskedPrompt, ask_for_groups, asked_prompts, joined_labels
 from evenhand.train.held_out import refuse_trained
 from evenhand.train.study_folder import StudyPlan, adapters_folder, answers_file, asked_run, keep_study, neutral_run
@@ -105,6 +105,9 @@ def run_study(
     tuples = data if isinstance(data, TupleSet) else read_tuples(data)
     attributes = [one.attribute for one in plan.read_by]
     _check_data(tuples, attributes, held_out)
+    odd = sorted(set(arguments) & DEFINING)
+    if odd:
+        raise BadInputError(f"{', '.join(odd)}: is what an arm is, and the study sets it; leave it out.")
     given = dict(options or {})
     for name in ("adapter", "guidance"):
         if name in given:
@@ -229,12 +232,21 @@ def _suffixed(folder: Path, held_out: str, attributes: Sequence[Attribute]) -> s
     return str(place)
 
 
+def _seen_digest(seen: SeenPictures) -> str:
+    """SHA-256, 16 hex characters, of the pictures' pixels and what they show."""
+    found = sha256()
+    for name, pairs in sorted(seen.items()):
+        for open_one, group in pairs:
+            found.update(f"{name}\0{group}\0".encode())
+            found.update(open_one().tobytes())
+    return found.hexdigest()[:16]
+
+
 def _ask_about(
     model: UnifiedModel, seen: SeenPictures, attributes: Sequence[Attribute], place: Path, bars: Bars
 ) -> None:
     """Right answers about labelled pictures, kept as counts."""
-    shown = {name: [group for _, group in pairs] for name, pairs in seen.items()}
-    of = sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]
+    of = _seen_digest(seen)
     if place.is_file() and json.loads(place.read_text("utf-8")).get("pictures") == of:
         return
     counts: dict[str, dict[str, int]] = {}

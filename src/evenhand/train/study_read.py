@@ -51,6 +51,13 @@ def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
                 "far."
             )
         values = _values(folder, arm, number, weight, scored, opened)
+        missing = _missing_asked(asked_run(folder, arm, number, weight), study.asked)
+        if missing:  # prompts are drawn one after another: what is there is of the first groups alone
+            values.pop("obeyed", None)
+            caveats.append(
+                f"{arm}, seed {number}, guidance {weight:g}: {missing} pictures that ask for a group are missing, what "
+                "is obeyed is not shown."
+            )
         name = run.relative_to(folder).as_posix()
         cells.append(StudyCell(arm, number, weight, name, len(scored.samples), values))
     if not cells:
@@ -94,6 +101,14 @@ def _values(
         for name, one in json.loads(place.read_text("utf-8"))["answers"].items():
             found[f"{name}: seen"] = _share("seen", one["right"], one["asked"], "answer", level)
     return found | {one.name: one for one in scored.quality}
+
+
+def _missing_asked(run: Path, each: int) -> int:
+    """Pictures that a begun run of prompts that ask for a group still lacks."""
+    if not (run / "manifest.json").is_file():
+        return 0
+    ledger = Ledger.open(run)
+    return len(ledger.prompts()) * each - len(ledger.samples(pictures=False))
 
 
 def _share(name: str, count: int, base: int, unit: str, level: float) -> Estimate:

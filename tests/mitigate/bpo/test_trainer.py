@@ -278,6 +278,8 @@ def test_what_is_refused_before_the_first_step(tiny, make_tuples, tmp_path):
         ({"beta": 0.0}, "nothing is balanced"),
         ({"nll_weight": float("nan")}, "nll_weight"),
         ({"temperature": 0.0}, "above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate: got nan"),
+        ({"learning_rate": -1.0}, "learning_rate: got -1.0"),
         ({"condition_dropout": 1.0}, "a share in"),
     ],
 )
@@ -415,3 +417,26 @@ def test_weights_that_are_no_numbers_are_not_stored(tiny, make_tuples, tmp_path)
     with pytest.raises(BadInputError, match="no longer finite"):
         trainer.save_model()
     assert not (tmp_path / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize("change", ["renamed", "absent"])
+def test_an_adapter_that_lacks_weights_is_refused(tiny, make_tuples, tmp_path, change):
+    from safetensors.torch import load_file, save_file
+
+    from evenhand.models.unified.adapted import merge_adapter
+
+    model = tiny.made("janus")
+    args = config(tmp_path, max_steps=1, loss_type="sft", likelihood="pictures")
+    BPOTrainer(model, args, make_tuples(model, 2), peft_config=lora_config(model.family, r=2)).save_model()
+    place = tmp_path / "adapter_model.safetensors"
+    weights = load_file(place)
+    if change == "absent":
+        del weights[sorted(weights)[0]]
+    else:
+        weights = {name.replace("base_model", "module"): one for name, one in weights.items()}
+    save_file(weights, place)
+    with pytest.raises(ArtefactError, match="weights are absent"):
+        merge_adapter(tiny.made("janus").model, str(tmp_path))
+    other = tiny.made("janus")
+    with pytest.raises(ArtefactError, match="weights are absent"):
+        BPOTrainer(other, config(tmp_path / "next"), make_tuples(other, 2), start=tmp_path)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from evenhand.errors import ArtefactError, BadInputError, MissingExtraError
+from evenhand.models.unified.adapted import refuse_other_layers
 from evenhand.models.unified.family import Family
 
 if TYPE_CHECKING:
@@ -174,6 +175,9 @@ def _adapted(family: Family, config: "LoraConfig | None", start: str | Path | No
         return made
     try:
         opened: nn.Module = PeftModel.from_pretrained(family.model, str(start), is_trainable=True)
+        refuse_other_layers(opened, str(start))
+    except ArtefactError:
+        raise
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise ArtefactError(
             f"{str(start)!r}: no adapter of this model ({error}); give the folder of a run trained from it."

@@ -115,6 +115,8 @@ class BPOConfig(TrainingArguments):
             raise BadInputError("beta: got 0; nothing is balanced then. Give more than 0, or loss_type='sft'.")
         if not (isfinite(self.temperature) and self.temperature > 0):
             raise BadInputError(f"temperature: got {self.temperature}; allowed: above 0, 1 by default.")
+        if not (isfinite(self.learning_rate) and self.learning_rate >= 0):
+            raise BadInputError(f"learning_rate: got {self.learning_rate}; allowed: 0 or more, for example 1e-4.")
         if self.mixture_pictures < 1:
             raise BadInputError(f"mixture_pictures: got {self.mixture_pictures}; allowed: 1 and more.")
         for name in ("condition_dropout", "anchor"):

@@ -3,8 +3,10 @@
 Every audit draws with the same seeds, so that two of them differ by the model and not by luck.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 from jaxtyping import Int64
@@ -86,6 +88,14 @@ class HeldOutAudit:
         self.prompts, self.groups, self.pictures = tuple(prompts), read, pictures
         self._labellers, self._seed = tuple(labellers), seed
         self._distance = Distance("RD", check_target(target, len(read)))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, 16 hex characters, of what is drawn and what reads it."""
+        asked = [[one.id, one.text] for one in self.prompts]
+        read = [[one.attribute.name, dict(one.settings)] for one in self._labellers]
+        told = [asked, read, self.pictures, self._seed, self._distance.target]
+        return sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def count(
         self, model: ImageModel, prompts: Sequence[Prompt] | None = None

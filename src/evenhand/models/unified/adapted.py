@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from evenhand.errors import ArtefactError, MissingExtraError
 
-__all__ = ["merge_adapter"]
+__all__ = ["merge_adapter", "refuse_other_layers"]
 
 _WEIGHTS = "adapter_model.safetensors"
 
@@ -41,7 +41,10 @@ def merge_adapter(model: Any, folder: str) -> str:
     try:
         config = PeftConfig.from_pretrained(folder)
         adapted = PeftModel.from_pretrained(model, folder, config=config)
+        refuse_other_layers(adapted, folder)
         adapted.merge_and_unload(safe_merge=True)
+    except ArtefactError:
+        raise
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ArtefactError(
             f"adapter: {folder!r} does not fit this model ({error}); give one trained from it."
@@ -49,3 +52,25 @@ def merge_adapter(model: Any, folder: str) -> str:
     if {name: one.shape for name, one in model.named_parameters()} != before:
         raise ArtefactError(f"adapter: {folder!r} changes more than weights; allowed: LoRA adapters on linear layers.")
     return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+
+
+def refuse_other_layers(adapted: Any, folder: str | Path) -> None:
+    """Refuse an adapter's file that lacks weights of the adapter, or has others: PEFT leaves them as they were drawn.
+
+    Args:
+        adapted: PEFT's model, its adapter loaded.
+        folder: That it was loaded from.
+
+    Raises:
+        ArtefactError: The file's weights are not the adapter's.
+    """
+    from peft import get_peft_model_state_dict
+
+    with safe_open(Path(folder) / _WEIGHTS, "pt") as held:
+        stored = set(held.keys())
+    wanted = set(get_peft_model_state_dict(adapted))
+    if stored != wanted:
+        raise ArtefactError(
+            f"adapter: {str(folder)!r} does not fit this model: {len(wanted - stored)} weights are absent, "
+            f"{len(stored - wanted)} are not its own; give one trained from it."
+        )
