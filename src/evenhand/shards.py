@@ -280,7 +280,8 @@ def _read_table(content: bytes, schema: pa.Schema, columns: list[str] | None) ->
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         if not file.schema_arrow.equals(schema):
             raise CorruptLedgerError("it has other columns")
-        table = file.read(columns=columns)
+        # In this thread: a program that ends while Arrow's pool still starts its own is ended by the system.
+        table = file.read(columns=columns, use_threads=False)
         table.validate(full=True)  # finds text that is not UTF-8
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise CorruptLedgerError(str(error)) from error

@@ -92,7 +92,8 @@ def _parquet(path: Path, content: bytes) -> dict[str, list[str]]:
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         wanted = [one for one in file.schema_arrow if not pa.types.is_nested(one.type)]
-        table = file.read([one.name for one in wanted if not pa.types.is_binary(one.type)]).to_pydict()
+        names = [one.name for one in wanted if not pa.types.is_binary(one.type)]
+        table = file.read(names, use_threads=False).to_pydict()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise LabelsError(f"{path.name}: cannot be read as Parquet ({error}); save it as such.") from error
     return {name: ["" if cell is None else str(cell) for cell in cells] for name, cells in table.items()}
