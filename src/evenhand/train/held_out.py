@@ -1,5 +1,6 @@
 """Held-out occupations. In: prompts that are audited, tuples that are trained on. Out: a refusal where they meet."""
 
+import unicodedata
 from collections.abc import Sequence
 
 from evenhand.errors import BadInputError
@@ -16,10 +17,14 @@ def refuse_trained(prompts: Sequence[Prompt], tuples: TupleSet) -> None:
     Raises:
         BadInputError: There are some; the message names the first.
     """
-    trained = {occupation_of(one.prompt_id).casefold() for one in tuples.tuples}
-    both = [one.id for one in prompts if one.facts.get("occupation", occupation_of(one.id)).casefold() in trained]
+    trained = {_plain(occupation_of(one.prompt_id)) for one in tuples.tuples}
+    both = [one.id for one in prompts if _plain(one.facts.get("occupation", occupation_of(one.id))) in trained]
     if both:
         raise BadInputError(
             f"held-out occupations: {len(both)} of {len(prompts)} are trained on, the first: "
             f"{occupation_of(both[0])!r}. Leave them out of the data, or hold others out."
         )
+
+
+def _plain(occupation: str) -> str:
+    return unicodedata.normalize("NFKC", occupation).casefold()

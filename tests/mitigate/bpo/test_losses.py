@@ -167,6 +167,8 @@ def test_a_target_moves_the_published_loss_by_its_share_of_a_code():
     level = torch.tensor([[-7.0 + math.log(7 / 3) / 10, -7.0]])[..., None].expand(1, 2, 10)
     assert log_odds_loss(level, target=(0.7, 0.3)).item() < 1e-9
     assert log_odds_loss(level).item() == pytest.approx((math.log(7 / 3) / 10) ** 2 / 16, rel=1e-2)
+    near = torch.tensor([[-0.5 + math.log(7 / 3) / 10, -0.5]])[..., None].expand(1, 2, 10)  # where odds are no shares
+    assert log_odds_loss(near, target=(0.7, 0.3)).item() < 1e-9
 
 
 def test_the_likelihood_by_hand():

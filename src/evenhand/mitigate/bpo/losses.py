@@ -122,7 +122,8 @@ def log_odds_loss(
 
     Range [0, 0.2231). The mean over pairs, not eq. 11's sum, so that a learning rate does not depend on K; two groups
     are one pair, which eq. 11 counts twice. Likelihoods of shares :math:`t_i : t_j` differ by
-    :math:`\log(t_i / t_j)` a picture, so a target moves each difference by that over the number of codes.
+    :math:`\log(t_i / t_j)` a picture, so with a target :math:`g(\bar l_d - \log(K t_d) / n)` is compared, n codes;
+    an even one changes nothing.
 
     Args:
         log_probs: Of each code, in nats, under the prompt that names no group.
@@ -133,9 +134,9 @@ def log_odds_loss(
         BadInputError: As ``pairs_of`` and ``check_target``.
     """
     _, groups, codes = log_probs.shape
-    level = log_odds(log_probs.float().mean(dim=-1))
-    wanted = torch.tensor(check_target(target, groups), device=level.device).log() / codes
-    return _over_pairs(level - wanted, comparing)
+    shares = check_target(target, groups)
+    wanted = torch.tensor([math.log(share * groups) / codes for share in shares], device=log_probs.device)
+    return _over_pairs(log_odds(log_probs.float().mean(dim=-1) - wanted), comparing)
 
 
 def posterior_loss(

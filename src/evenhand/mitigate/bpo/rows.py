@@ -92,13 +92,13 @@ def batched(rows: Sequence[Row]) -> Batch:
     }
 
 
-def pictures_looked_at(number: int, shares: Sequence[float], *, seed: int, step: int, index: int) -> tuple[int, ...]:
-    """Which pictures of a tuple the mixture's likelihood is taken of: drawn by the groups' shares, none twice.
+def pictures_looked_at(number: int, groups: int, *, seed: int, step: int, index: int) -> tuple[int, ...]:
+    """Which pictures of a tuple the mixture's likelihood is taken of: each as likely as the others, none twice.
 
     A pure function, as ``happens``.
     """
     drawn = _drawn("pictures", seed, step, index)
-    chosen = torch.multinomial(torch.tensor(shares), min(number, len(shares)), generator=drawn)
+    chosen = torch.multinomial(torch.full((groups,), 1 / groups), min(number, groups), generator=drawn)
     return tuple(chosen.tolist())
 
 
