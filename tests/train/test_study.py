@@ -121,7 +121,7 @@ def test_the_prompt_arm_asks_for_diversity_and_for_no_group(made):
 
 def test_a_study_is_read_again_without_the_model_and_nothing_is_drawn_twice(made, world, monkeypatch):
     folder, found = made
-    monkeypatch.setattr("evenhand.train.study.open_image_model", None)
+    monkeypatch.setattr("evenhand.train.study.open_unified", None)
     assert told(read_study(folder)) == told(found)
     monkeypatch.undo()
     before = {one: one.stat().st_mtime_ns for one in folder.glob("runs/**/samples-*.parquet")}
@@ -158,6 +158,16 @@ def test_seeds_are_put_together(made, tmp_path):
     assert row.seeds == 2
     assert row.values["gender: RD"].value == pytest.approx(rd.value + 0.05)
     assert row.values["gender: RD"].high == rd.high + 1
+
+
+def test_what_one_seed_lacks_is_told(made):
+    from evenhand.train.study_read import left_out
+
+    _, found = made
+    one = found.cells[0]
+    two = replace(one, seed=1, values={name: value for name, value in one.values.items() if name != "obeyed"})
+    assert left_out((one, two)) == ["start, guidance 1: no mean of obeyed, some seeds lack it."]
+    assert left_out(found.cells) == []
 
 
 def test_pictures_that_are_missing_are_told(made, world):
@@ -285,6 +295,8 @@ def test_what_is_refused_before_anything_is_trained(world, tmp_path, made):
     (tmp_path / "other.csv").unlink()
     with pytest.raises(LedgerError, match="is no study"):
         read_study(tmp_path)
+    with pytest.raises(LedgerError, match="is not a folder"):
+        study(world, world / "one.txt")
     assert not list(tmp_path.iterdir())
     with pytest.raises(ChangedRunError, match="samples 6, now 7"):
         study(world, made[0], samples=7)

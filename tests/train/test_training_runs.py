@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from evenhand.attributes import load_attribute
-from evenhand.errors import BadInputError, ChangedRunError
+from evenhand.errors import BadInputError, ChangedRunError, CorruptLedgerError
 from evenhand.miniature.model import load_miniature
 from evenhand.mitigate.bpo.tuples import read_tuples
 from evenhand.pipeline.plans import ReadBy
@@ -84,3 +84,23 @@ def test_refused_before_anything_is_trained(data, tmp_path):
     with pytest.raises(BadInputError, match="mitigate data"):
         train_model("miniature", tmp_path, tmp_path / "r", stage="sft", **FEW)
     assert not (tmp_path / "r").exists()
+
+
+def test_an_occupation_in_other_code_points_is_the_same(data):
+    from evenhand.records import Prompt
+    from evenhand.train.held_out import refuse_trained
+
+    tuples = read_tuples(data / "d")
+    composed, apart = "infirmi\u00e8re", "infirmie\u0300re"
+    trained = replace(tuples, tuples=(replace(tuples.tuples[0], prompt_id=f"{composed}/neutral"),))
+    with pytest.raises(BadInputError, match="1 of 1 are trained on"):
+        refuse_trained([Prompt(f"{apart}/neutral", "occupations", "x", None, {"occupation": apart})], trained)
+
+
+def test_a_damaged_file_of_a_run_and_another_batch(data, tmp_path):
+    train_model("miniature", data / "d", tmp_path, stage="sft", rank=4, **FEW)
+    with pytest.raises(ChangedRunError, match="batch 2, now 4"):
+        train_model("miniature", data / "d", tmp_path, stage="sft", rank=4, **{**FEW, "per_device_train_batch_size": 4})
+    (tmp_path / "trained.json").write_text("")
+    with pytest.raises(CorruptLedgerError, match=r"trained\.json is not what was written"):
+        train_model("miniature", data / "d", tmp_path, stage="sft", rank=4, **FEW)

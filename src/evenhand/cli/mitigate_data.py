@@ -75,18 +75,16 @@ def data_command(
     Several attributes are crossed: a picture is of one group of each. The model draws its own training pictures unless
     --source says who else does, or --pictures-from which there are. What was stopped goes on.
     """
-    from evenhand.models.unified.model import UnifiedModel
     from evenhand.pipeline.opening import open_image_model
     from evenhand.train.data import make_balanced_data
+    from evenhand.train.opening import open_unified
 
     plan = scoring_plan(source or model, attribute, ScoringOptions(classifier, faces))
     if source is None and source_option:
         raise BadInputError("--source-option: there is no --source; options of MODEL are --option.")
     rewording = _rewording(wordings, chat_url, chat_model, chat_key_env)
     with work_silently(), progress_bar("pictures") as progress:
-        trained = open_image_model(model, model_options(option))
-        if not isinstance(trained, UnifiedModel):
-            raise BadInputError(f"MODEL: {model!r} writes no picture codes; allowed: unified:PATH_OR_ID, miniature.")
+        trained = open_unified(model, model_options(option))
         found = make_balanced_data(
             trained,
             plan.read_by,

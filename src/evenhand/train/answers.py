@@ -4,7 +4,6 @@ The paper's arm *Finetune (-> T)*: the pictures of the tuples, decoded, each wit
 its group as the answer. Nothing is drawn, so what it changes of what is drawn it changes through understanding.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,17 @@ import torch
 from PIL.Image import Image
 from transformers import PrinterCallback
 
-from evenhand.errors import BadInputError
 from evenhand.mitigate.bpo.adapters import lora_config
 from evenhand.mitigate.bpo.answering import AnsweredPictures, AnswerTrainer, question_of
 from evenhand.mitigate.bpo.config import BPOConfig
+from evenhand.mitigate.bpo.kept_json import read_json, write_json
 from evenhand.mitigate.bpo.reference import set_digest
-from evenhand.mitigate.bpo.run_identity import keep_identity, refuse_another_run
+from evenhand.mitigate.bpo.run_identity import batch_of, keep_identity, refuse_another_run
 from evenhand.mitigate.bpo.tuples import TupleSet, check_tuples, read_tuples
 from evenhand.models.unified.model import UnifiedModel
 from evenhand.models.unified.pixels import png_bytes
 from evenhand.pictures import decode_picture
-from evenhand.pipeline.opening import open_image_model
+from evenhand.train.opening import open_unified
 
 __all__ = ["asked_about", "train_answers"]
 
@@ -61,11 +60,7 @@ def train_answers(
         EvenhandError: As the parts say; nothing is trained before everything is checked.
     """
     tuples = data if isinstance(data, TupleSet) else read_tuples(data)
-    drawing = model if isinstance(model, UnifiedModel) else open_image_model(model, model_options)
-    if not isinstance(drawing, UnifiedModel):
-        raise BadInputError(
-            f"model: {model!r} writes no picture codes; allowed: unified:FOLDER_OR_HUB_ID (Janus, Emu3), miniature."
-        )
+    drawing = open_unified(model, model_options)
     check_tuples(tuples, drawing)
     attributes = tuples.attribute.split(" x ")
     each = len(tuples.groups) * len(attributes)
@@ -80,11 +75,12 @@ def train_answers(
         "learning_rate": args.learning_rate,
         "max_steps": args.max_steps,
         "epochs": args.num_train_epochs,
+        **batch_of(args),
     }
     refuse_another_run(out, run)
-    done = Path(out) / _DONE
-    if done.is_file():
-        return int(json.loads(done.read_text("utf-8"))["steps"])
+    done = read_json(out, _DONE)
+    if done is not None:
+        return int(done["steps"])
     torch.manual_seed(args.seed)
     pictures, questions, answers = asked_about(tuples, drawing)
     trainer = AnswerTrainer(
@@ -99,7 +95,7 @@ def train_answers(
     trainer.train(resume_from_checkpoint=True)
     trainer.save_model()
     if args.should_save:
-        done.write_text(json.dumps({"steps": trainer.state.global_step}) + "\n", "utf-8")
+        write_json(out, _DONE, {"steps": trainer.state.global_step})
     return trainer.state.global_step
 
 

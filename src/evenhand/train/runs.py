@@ -4,7 +4,6 @@ A run that was stopped goes on where its newest whole checkpoint is. The dispari
 before the first step and after the last one, and stands in the model card.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,23 +11,25 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
-from evenhand.errors import BadInputError, ChangedRunError
+from evenhand.errors import ChangedRunError
 from evenhand.mitigate.bpo.adapters import lora_config
 from evenhand.mitigate.bpo.card import training_card
 from evenhand.mitigate.bpo.config import BPOConfig, Stage
+from evenhand.mitigate.bpo.kept_json import read_json, write_json
 from evenhand.mitigate.bpo.sharding import refuse_audit_of_shards
 from evenhand.mitigate.bpo.trainer import BPOTrainer
 from evenhand.mitigate.bpo.tuples import TupleSet, read_tuples
 from evenhand.mitigate.bpo.watch import Audited, HeldOutAudit
 from evenhand.models.unified.model import UnifiedModel
 from evenhand.pipeline.drawing import prompts_to_draw
-from evenhand.pipeline.opening import open_image_model, open_labeller
+from evenhand.pipeline.opening import open_labeller
 from evenhand.pipeline.plans import ReadBy
 from evenhand.train.held_out import refuse_trained
+from evenhand.train.opening import open_unified
 
 __all__ = ["HeldOut", "Trained", "train_model"]
 
-_RESULT = "trained.json"
+_BEFORE, _RESULT = "before.json", "trained.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,7 @@ def train_model(
         EvenhandError: As the parts say; nothing is trained before everything is checked.
     """
     tuples = data if isinstance(data, TupleSet) else read_tuples(data)
-    drawing = model if isinstance(model, UnifiedModel) else open_image_model(model, model_options)
-    if not isinstance(drawing, UnifiedModel):
-        raise BadInputError(
-            f"model: {model!r} writes no picture codes; allowed: unified:FOLDER_OR_HUB_ID (Janus, Emu3), miniature."
-        )
+    drawing = open_unified(model, model_options)
     audit = None if held_out is None else _audit(held_out, tuples, arguments.get("target"))
     args = BPOConfig.from_preset(preset, stage=stage, output_dir=str(out), **{**_watching(held_out), **arguments})
     if audit is not None:
@@ -129,7 +126,7 @@ def train_model(
     trainer.save_model()
     found = Trained(str(out), trainer.state.global_step, before, after)
     if args.process_index == 0:
-        (Path(out) / _RESULT).write_text(json.dumps({**asdict(found), **planned}, indent=2) + "\n", "utf-8")
+        write_json(out, _RESULT, {**asdict(found), **planned})
         card = training_card(drawing.name, tuples, args, before, after, steps=found.steps, adapter=rank)
         (Path(out) / "README.md").write_text(card, "utf-8")
     return found
@@ -180,9 +177,8 @@ def _before(out: Path, audit: HeldOutAudit | None, model: UnifiedModel, *, write
     """What the model draws before the first step; a run that goes on finds it in its folder."""
     if audit is None:
         return None
-    place = out / "before.json"
-    if place.is_file():
-        held = json.loads(place.read_text("utf-8"))
+    held = read_json(out, _BEFORE)
+    if held is not None:
         if held.pop("of", None) != audit.digest:
             raise ChangedRunError(
                 f"{str(out)!r} was begun with other held-out prompts, another number of pictures or another "
@@ -191,18 +187,14 @@ def _before(out: Path, audit: HeldOutAudit | None, model: UnifiedModel, *, write
         return Audited(**held)
     found = audit(model)
     if write:
-        out.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps({**asdict(found), "of": audit.digest}) + "\n", "utf-8")
+        write_json(out, _BEFORE, {**asdict(found), "of": audit.digest})
     return found
 
 
 def _done(out: Path, planned: Mapping[str, Any]) -> Trained | None:
     """What a run that was trained to its end came to; None where it was not, or more steps are wanted now."""
-    place = out / _RESULT
-    if not place.is_file():
-        return None
-    held = json.loads(place.read_text("utf-8"))
-    if any(held.get(name) != value for name, value in planned.items()):
+    held = read_json(out, _RESULT)
+    if held is None or any(held.get(name) != value for name, value in planned.items()):
         return None
     before, after = (None if held[name] is None else Audited(**held[name]) for name in ("before", "after"))
     return Trained(str(out), int(held["steps"]), before, after)

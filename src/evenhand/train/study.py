@@ -9,7 +9,6 @@ several processes may work on different arms in one folder.
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha256
@@ -22,13 +21,13 @@ from PIL.Image import Image
 from evenhand.classify.answers import AnswerClassifier
 from evenhand.errors import BadInputError
 from evenhand.mitigate.bpo.answering import question_of
+from evenhand.mitigate.bpo.kept_json import read_json, write_json
 from evenhand.mitigate.bpo.reference import set_digest
 from evenhand.mitigate.bpo.tuples import TupleSet, check_tuples, read_tuples
 from evenhand.mitigate.sampling.targets import read_target
 from evenhand.models.unified.model import UnifiedModel
 from evenhand.pipeline.drawing import prompts_to_draw, run_name
 from evenhand.pipeline.filling import Progress
-from evenhand.pipeline.opening import open_image_model
 from evenhand.pipeline.picture_runs import OpenedPlan, open_plan, sample_pictures
 from evenhand.pipeline.plans import ScoringPlan, write_plan
 from evenhand.probes.occupations import listed_and_templates
@@ -37,6 +36,7 @@ from evenhand.studied import Studied
 from evenhand.train.arms import ARMS, DEFINING, TRAINED, Training, check_arms, train_arm
 from evenhand.train.asked import AskedPrompt, ask_for_groups, asked_prompts, joined_labels
 from evenhand.train.held_out import refuse_trained
+from evenhand.train.opening import open_unified
 from evenhand.train.study_folder import StudyPlan, adapters_folder, answers_file, asked_run, keep_study, neutral_run
 from evenhand.train.study_read import read_study
 
@@ -194,13 +194,7 @@ def _draw_arm(
 
 def _opened(study: StudyPlan, adapter: str | None, weight: float) -> UnifiedModel:
     given = {**study.options, "guidance": str(weight), **({} if adapter is None else {"adapter": adapter})}
-    model = open_image_model(study.model, given)
-    if not isinstance(model, UnifiedModel):
-        raise BadInputError(
-            f"model: {study.model!r} writes no picture codes; allowed: unified:FOLDER_OR_HUB_ID (Janus, Emu3), "
-            "miniature."
-        )
-    return model
+    return open_unified(study.model, given)
 
 
 def _ask(
@@ -247,7 +241,8 @@ def _ask_about(
 ) -> None:
     """Right answers about labelled pictures, kept as counts."""
     of = _seen_digest(seen)
-    if place.is_file() and json.loads(place.read_text("utf-8")).get("pictures") == of:
+    held = read_json(place.parent, place.name)
+    if held is not None and held.get("pictures") == of:
         return
     counts: dict[str, dict[str, int]] = {}
     for attribute in (one for one in attributes if one.name in seen):
@@ -263,8 +258,7 @@ def _ask_about(
                 if progress is not None:
                     progress(start + len(part), len(pairs))
         counts[attribute.name] = {"right": right, "asked": len(pairs)}
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps({"pictures": of, "answers": counts}, indent=2) + "\n", "utf-8")
+    write_json(place.parent, place.name, {"pictures": of, "answers": counts})
 
 
 def _untold(what: str) -> AbstractContextManager[Progress | None]:  # noqa: ARG001  (nobody is told)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evenhand.errors import ChangedRunError, LedgerError
+from evenhand.mitigate.bpo.kept_json import read_json, write_json
 from evenhand.train.arms import ARMS
 
 __all__ = [
@@ -108,15 +109,14 @@ def keep_study(folder: Path, study: StudyPlan) -> None:
         ChangedRunError: The folder holds another study; the message says what differs.
     """
     content = {"format": _FORMAT, **_plain(study)}
-    if (folder / PLAN).is_file():
+    if read_json(folder, PLAN) is not None:
         held = _content(folder)
         odd = [name for name, value in content.items() if held.get(name) != value]
         if odd:
             told = ", ".join(f"{one} {str(held.get(one))[:80]}, now {str(content[one])[:80]}" for one in odd[:3])
             raise ChangedRunError(f"{str(folder)!r} holds another study ({told}); give the same, or another folder.")
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / PLAN).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    write_json(folder, PLAN, content)
 
 
 def read_study_plan(folder: Path) -> StudyPlan:
@@ -142,13 +142,9 @@ def _plain(study: StudyPlan) -> dict[str, Any]:
 
 
 def _content(folder: Path) -> dict[str, Any]:
-    place = folder / PLAN
-    try:
-        held = json.loads(place.read_text("utf-8"))
-        if held["format"] != _FORMAT:
-            raise ValueError(f"format {held['format']!r}, allowed: {_FORMAT}")
-    except OSError as error:
-        raise LedgerError(f"{str(folder)!r} has no {PLAN}: it is no study; make one with evenhand study.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise LedgerError(f"{str(place)!r} cannot be read ({error}); make the study anew.") from error
-    return dict(held)
+    held = read_json(folder, PLAN)
+    if held is None:
+        raise LedgerError(f"{str(folder)!r} has no {PLAN}: it is no study; make one with evenhand study.")
+    if held.get("format") != _FORMAT:
+        raise LedgerError(f"{str(folder / PLAN)!r}: format {held.get('format')!r}, allowed: {_FORMAT}; make it anew.")
+    return held

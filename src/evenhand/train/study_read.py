@@ -3,7 +3,6 @@
 Every run is scored from its pictures; what was read of them is kept, as in any audit.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from evenhand.errors import LedgerError, TooFewSamplesError
 from evenhand.ledger import Ledger
 from evenhand.metrics.distances import share_interval
 from evenhand.metrics.over_seeds import over_seeds
+from evenhand.mitigate.bpo.kept_json import read_json
 from evenhand.pipeline.labels import Reading
 from evenhand.pipeline.picture_runs import OpenedPlan, open_plan, score_run
 from evenhand.pipeline.plans import read_plan
@@ -19,7 +19,7 @@ from evenhand.studied import Studied, StudyCell, StudyRow
 from evenhand.train.asked import joined_labels
 from evenhand.train.study_folder import answers_file, asked_run, drawn_cells, neutral_run, read_study_plan
 
-__all__ = ["read_study", "rows_of"]
+__all__ = ["left_out", "read_study", "rows_of"]
 
 
 def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
@@ -72,7 +72,7 @@ def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
         level=plan.level,
         cells=tuple(cells),
         rows=rows_of(cells),
-        caveats=tuple(caveats),
+        caveats=(*caveats, *left_out(cells)),
     )
 
 
@@ -97,10 +97,20 @@ def _values(
         if labels:
             found["obeyed"] = _share("obeyed", right, len(labels), "picture", level)
     place = answers_file(folder, arm, number)
-    if place.is_file():
-        for name, one in json.loads(place.read_text("utf-8"))["answers"].items():
-            found[f"{name}: seen"] = _share("seen", one["right"], one["asked"], "answer", level)
+    for name, one in (read_json(place.parent, place.name) or {"answers": {}})["answers"].items():
+        found[f"{name}: seen"] = _share("seen", one["right"], one["asked"], "answer", level)
     return found | {one.name: one for one in scored.quality}
+
+
+def left_out(cells: Sequence[StudyCell]) -> list[str]:
+    """What some seeds of an arm have and others lack, which no mean can be told of."""
+    told = []
+    for arm, weight in dict.fromkeys((one.arm, one.guidance) for one in cells):
+        own = [set(one.values) for one in cells if (one.arm, one.guidance) == (arm, weight)]
+        lacking = sorted({name for one in own for name in one if not all(name in other for other in own)})
+        if lacking:
+            told.append(f"{arm}, guidance {weight:g}: no mean of {', '.join(lacking)}, some seeds lack it.")
+    return told
 
 
 def _missing_asked(run: Path, each: int) -> int:

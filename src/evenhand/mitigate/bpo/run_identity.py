@@ -1,14 +1,14 @@
 """A folder holds one training. In: what makes a run the run it is. Out: ``training.json``, or a refusal."""
 
-import json
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from evenhand.errors import ArtefactError, ChangedRunError
+from evenhand.mitigate.bpo.kept_json import read_json, write_json
 
-__all__ = ["adapter_digest", "keep_identity", "refuse_another_run"]
+__all__ = ["adapter_digest", "batch_of", "keep_identity", "refuse_another_run"]
 
 _RUN = "training.json"
 _WEIGHTS = "adapter_model.safetensors"
@@ -20,14 +20,10 @@ def refuse_another_run(folder: str | Path, run: Mapping[str, Any]) -> None:
     Raises:
         ChangedRunError: It does; the message says what differs.
     """
-    place = Path(folder) / _RUN
-    if not place.is_file():
+    held = read_json(folder, _RUN)
+    if held is None:
         return
-    try:
-        held = json.loads(place.read_text("utf-8"))
-        odd = [name for name in run if held.get(name) != run[name]]
-    except (ValueError, AttributeError) as error:
-        raise ChangedRunError(f"{str(place)!r} cannot be read ({error}); give another folder.") from error
+    odd = [name for name in run if held.get(name) != run[name]]
     if odd:
         told = ", ".join(f"{name} {held.get(name)!r}, now {run[name]!r}" for name in odd[:4])
         raise ChangedRunError(f"{str(folder)!r} holds another run ({told}); give the same, or another folder.")
@@ -35,8 +31,7 @@ def refuse_another_run(folder: str | Path, run: Mapping[str, Any]) -> None:
 
 def keep_identity(folder: str | Path, run: Mapping[str, Any]) -> None:
     """Write what a run is into its folder."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / _RUN).write_text(json.dumps(run, indent=2) + "\n", "utf-8")
+    write_json(folder, _RUN, run)
 
 
 def adapter_digest(start: str | Path | None) -> str | None:
@@ -55,3 +50,13 @@ def adapter_digest(start: str | Path | None) -> str | None:
             f"{str(start)!r}: no adapter ({_WEIGHTS} cannot be read: {error.strerror}); give the folder of a run "
             "trained from the same model."
         ) from error
+
+
+def batch_of(arguments: Any) -> dict[str, Any]:
+    """What a step is made of, however it is dealt out to processes.
+
+    Args:
+        arguments: transformers' ``TrainingArguments``.
+    """
+    each = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    return {"batch": each * arguments.world_size, "max_grad_norm": arguments.max_grad_norm}

@@ -6,6 +6,7 @@ Method: *Fairness of unified multimodal LLMs for image generation*, arXiv 2502.0
 
 import json
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from evenhand.mitigate.bpo.config import BPOConfig
 from evenhand.mitigate.bpo.losses import check_target, log_odds_loss, pairs_of, posterior_loss, weighted_nll
 from evenhand.mitigate.bpo.reference import kept_reference, set_digest
 from evenhand.mitigate.bpo.rows import TupleRows, batched, happens, pictures_looked_at
-from evenhand.mitigate.bpo.run_identity import adapter_digest, keep_identity, refuse_another_run
+from evenhand.mitigate.bpo.run_identity import adapter_digest, batch_of, keep_identity, refuse_another_run
 from evenhand.mitigate.bpo.scorer import MixtureAsked, TupleScorer
 from evenhand.mitigate.bpo.sharding import refuse_audit_of_shards
 from evenhand.mitigate.bpo.stored_trainer import StoredTrainer
@@ -117,6 +118,7 @@ class BPOTrainer(StoredTrainer):
             "start": adapter_digest(start) if peft_config is None else None,
             "adapter": None if peft_config is None else str(peft_config.target_modules),
             "rank": None if peft_config is None else peft_config.r,
+            **batch_of(args),
             **{name: _plain(getattr(args, name)) for name in _KEPT},
         }
         refuse_another_run(str(args.output_dir), self._run)
@@ -157,17 +159,18 @@ class BPOTrainer(StoredTrainer):
             model.training and happens(args.condition_dropout, what="dropout", seed=args.seed, step=step, index=index)
             for index in inputs["indices"]
         ]
+        mixture = (
+            self._mixture(inputs, training=model.training) if args.likelihood == "mixture" and self._weight() else None
+        )
         told, divergence = model(
             self._prefixes(inputs["prefixes"], dropped),
             inputs["codes"],
             scored=args.loss_type != "sft" or args.likelihood == "pictures",
-            mixture=self._mixture(inputs, training=model.training)
-            if args.likelihood == "mixture" and self._weight()
-            else None,
+            mixture=mixture,
         )
         parts: dict[str, Tensor] = {}
-        if divergence is not None:
-            parts["divergence"] = divergence.sum(dim=-1).mean(dim=-1)
+        if divergence is not None and mixture is not None:
+            parts["divergence"] = (divergence.sum(dim=-1) * self._weights_of(mixture)).mean(dim=-1)
         if told is not None and args.likelihood == "pictures":
             parts["nll"] = weighted_nll(told, target=args.target)
         loss = self._weight() * torch.stack([*parts.values(), torch.zeros(len(dropped), device=self.args.device)]).sum(
@@ -223,7 +226,8 @@ class BPOTrainer(StoredTrainer):
     def _rows(self, tuples: TupleSet, args: BPOConfig) -> TupleRows:
         reference = None
         if args.loss_type == "posterior":
-            folder = Path(str(args.output_dir)) / "reference" / set_digest(tuples)
+            of = sha256(self._unified.revision.encode()).hexdigest()[:8]
+            folder = Path(str(args.output_dir)) / "reference" / f"{set_digest(tuples)}-{of}"
             with args.main_process_first(local=False, desc="the reference"):  # the others find it in the folder
                 reference = kept_reference(
                     self._unified,
@@ -246,7 +250,7 @@ class BPOTrainer(StoredTrainer):
         args, shares = self.args, check_target(self.args.target, len(self._groups))
         step = self.state.global_step
         chosen = [
-            pictures_looked_at(args.mixture_pictures, shares, seed=args.seed, step=step, index=index)
+            pictures_looked_at(args.mixture_pictures, len(shares), seed=args.seed, step=step, index=index)
             for index in inputs["indices"]
         ]
         anchored = [
@@ -254,6 +258,12 @@ class BPOTrainer(StoredTrainer):
             for index in inputs["indices"]
         ]
         return MixtureAsked([[tuple(one) for one in row] for row in inputs["mixed"]], chosen, anchored, shares)
+
+    def _weights_of(self, mixture: MixtureAsked) -> Tensor:
+        """Of each picture that is looked at: its group's wanted share against an even one."""
+        even = len(self._groups)
+        weights = [[mixture.shares[picture] * even for picture in chosen] for chosen in mixture.pictures]
+        return torch.tensor(weights, device=self.args.device)
 
     def _balance(self, told: Tensor, reference: Tensor) -> Tensor:
         args = self.args
