@@ -4,6 +4,7 @@
 
     EvenhandError
     ├── BadInputError (ValueError)            an argument, a file or a folder is not what was asked for
+    │   ├── DivergedError                     training came apart: weights are no longer finite
     │   ├── LabelsError                       labels.csv is absent, or holds what the attribute does not declare
     │   └── PictureError                      a picture cannot be read, or is larger than allowed
     ├── UnknownNameError (LookupError)        no model, probe, attribute ... has this name
@@ -27,6 +28,7 @@ __all__ = [
     "BadInputError",
     "ChangedRunError",
     "CorruptLedgerError",
+    "DivergedError",
     "EvenhandError",
     "LabelsError",
     "LedgerBusyError",
@@ -56,6 +58,10 @@ class LabelsError(BadInputError):
 
 class PictureError(BadInputError):
     """A picture cannot be read, has a format that is not on the list, or is larger than allowed."""
+
+
+class DivergedError(BadInputError):
+    """Training came apart: weights are no longer finite, and nothing of them is stored."""
 
 
 class UnknownNameError(EvenhandError, LookupError):

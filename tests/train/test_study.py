@@ -11,6 +11,7 @@ from evenhand.attributes import load_attribute
 from evenhand.errors import (
     BadInputError,
     ChangedRunError,
+    DivergedError,
     LedgerError,
     ReportMismatchError,
     TooFewSamplesError,
@@ -21,12 +22,14 @@ from evenhand.miniature.labelled import read_avatars
 from evenhand.miniature.model import load_miniature
 from evenhand.mitigate.bpo.tuples import read_tuples
 from evenhand.pictures import decode_picture
+from evenhand.pipeline.drawing import prompts_to_draw
 from evenhand.pipeline.picture_runs import score_run
 from evenhand.pipeline.plans import ReadBy, ScoringPlan, read_plan, write_plan
 from evenhand.report.study import check_study, study_as_dict, write_study
 from evenhand.train import study_read
 from evenhand.train.arms import check_arms
 from evenhand.train.data import make_balanced_data
+from evenhand.train.held_out import refuse_trained
 from evenhand.train.study import run_study, suffix_of
 from evenhand.train.study_read import read_study
 
@@ -179,7 +182,10 @@ def test_pictures_that_are_missing_are_told(made, world):
         assert read_study(folder).caveats[0] == "start, seed 0, guidance 1: 12 of 14 pictures are drawn so far."
     finally:
         plan.write_text(kept)
-    assert found.caveats == ()
+    assert not [one for one in found.caveats if "drawn so far" in one]
+    assert found.caveats[0] == (
+        "every run: 6 pictures of each prompt are few: intervals are wide (evenhand plan says how many)."
+    )
 
 
 class Brightness:
@@ -248,6 +254,54 @@ def test_other_pictures_of_the_same_groups_are_asked_about_anew(made, world):
     assert found.cells[0].values["gender: seen"].value == 1
 
 
+def test_intervals_are_for_the_prompts_the_plan_means(made):
+    # Of prompts that could have been others two are few: the interval is wider than for these two alone.
+    folder, found = made
+    plan = read_plan(folder)
+    write_plan(folder, replace(plan, prompts="sampled"))
+    try:
+        sampled = read_study(folder).cells[0].values
+    finally:
+        write_plan(folder, plan)
+    fixed = found.cells[0].values
+    for name in ("valid", "obeyed"):
+        assert sampled[name].value == fixed[name].value
+        assert (sampled[name].n, sampled[name].unit) == (2, "prompt")
+        assert sampled[name].high - sampled[name].low > fixed[name].high - fixed[name].low
+
+
+def test_what_limits_single_runs_is_told_once():
+    told = study_read.runs_limited({"few": ["a", "b"], "odd": ["b"], "some": ["a", "c"]}, 3)
+    assert told == ["2 of 3 runs, the first: a: few", "b: odd", "2 of 3 runs, the first: a: some"]
+    assert study_read.runs_limited({"few": ["a", "b"]}, 2) == ["every run: few"]
+
+
+def test_an_arm_whose_training_comes_apart_is_told_and_the_others_go_on(world, tmp_path, monkeypatch):
+    trained = []
+
+    def train(arm, seed, how, folder):
+        trained.append(arm)
+        if arm == "sft":
+            raise DivergedError("learning_rate: got 9, and at step 1 weights are no longer finite")
+        return None
+
+    monkeypatch.setattr("evenhand.train.study.train_arm", train)
+    for _ in range(2):  # the second time nothing that came apart is trained again, nor what would go on from it
+        found = study(world, tmp_path, arms=["start", "sft", "paper"], samples=2, asked=1)
+        assert [one.arm for one in found.cells] == ["start"]
+        assert found.caveats[:2] == tuple(
+            f"{arm}, seed 0, is not shown: learning_rate: got 9, and at step 1 weights are no longer finite"
+            for arm in ("sft", "paper")
+        )
+    assert trained == ["start", "sft", "start"]
+
+
+def test_a_learning_rate_that_is_too_large_is_told(world, tmp_path):
+    found = study(world, tmp_path, arms=["start", "sft"], samples=2, asked=0, learning_rate=1e30, max_steps=3)
+    assert [one.arm for one in found.cells] == ["start"]
+    assert "sft, seed 0, is not shown: learning_rate: got 1e+30" in found.caveats[0]
+
+
 @pytest.mark.slow
 def test_every_arm_is_trained_on_the_same_tuples(world, tmp_path):
     arms = ["bpo", "paper", "sft", "understanding", "start"]
@@ -293,6 +347,10 @@ def test_what_is_refused_before_anything_is_trained(world, tmp_path, made):
     with pytest.raises(BadInputError, match="1 of 1 are trained on, the first: 'Sewer'"):
         study(world, tmp_path, held_out=tmp_path / "other.csv")
     (tmp_path / "other.csv").unlink()
+    tuples = read_tuples(world / "data")
+    renamed = replace(tuples, tuples=tuple(replace(one, prompt_id=f"row {i}") for i, one in enumerate(tuples.tuples)))
+    with pytest.raises(BadInputError, match="1 of 1 are trained on"):  # data from elsewhere: known by its sentence
+        refuse_trained(prompts_to_draw("occupations", str(world / "one.txt"), READ_BY[0].attribute), renamed)
     with pytest.raises(LedgerError, match="is no study"):
         read_study(tmp_path)
     with pytest.raises(LedgerError, match="is not a folder"):

@@ -20,7 +20,7 @@ from evenhand.mitigate.bpo.tuples import TupleSet
 from evenhand.train.answers import train_answers
 from evenhand.train.runs import train_model
 
-__all__ = ["ARMS", "DEFINING", "TRAINED", "Training", "check_arms", "train_arm"]
+__all__ = ["ARMS", "DEFINING", "STARTS_FROM", "TRAINED", "Training", "check_arms", "train_arm"]
 
 TRAINED = ("understanding", "sft", "paper", "bpo")
 """Arms with an adapter, one for each seed."""
@@ -28,12 +28,15 @@ TRAINED = ("understanding", "sft", "paper", "bpo")
 ARMS = ("start", "prompt", *TRAINED)
 """In the order they are compared."""
 
+STARTS_FROM = {"paper": "sft"}
+"""Arm -> the arm of the same seed whose adapter it goes on with."""
+
 DEFINING = frozenset(
     {"beta", "likelihood", "loss_type", "nll_weight", "output_dir", "pairs", "preset", "seed", "stage", "start"}
 )
 """Arguments that make an arm what it is."""
 
-_OURS = ("anchor", "condition_dropout", "disable_dropout", "mixture_pictures", "temperature")
+_OURS = ("anchor", "condition_dropout", "disable_dropout", "guidance", "mixture_pictures", "temperature")
 """Of the default's loss; the published second stage has its own."""
 
 _OWN_LENGTH = ("max_steps", "learning_rate", "num_train_epochs", "lr_scheduler_type", "warmup_steps")
@@ -89,11 +92,12 @@ def train_arm(arm: str, seed: int, how: Training, folder: Path) -> str | None:
     if arm == "understanding":
         train_answers(how.model, how.tuples, out, rank=how.rank, **given)
     elif arm == "sft":
-        train_model(how.model, how.tuples, out, stage="sft", rank=how.rank, likelihood="pictures", **given)
+        published = {**given, "likelihood": "pictures", "guidance": 1.0}
+        train_model(how.model, how.tuples, out, stage="sft", rank=how.rank, **published)
     elif arm == "bpo":
         train_model(how.model, how.tuples, out, stage="bpo", rank=how.rank, **given)
     else:
-        start = train_arm("sft", seed, how, folder)
+        start = train_arm(STARTS_FROM[arm], seed, how, folder)
         published = {name: value for name, value in given.items() if name not in (*_OWN_LENGTH, *_OURS)}
         train_model(how.model, how.tuples, out, stage="bpo", preset="paper", start=start, **published)
     return str(out)

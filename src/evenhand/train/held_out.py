@@ -18,7 +18,12 @@ def refuse_trained(prompts: Sequence[Prompt], tuples: TupleSet) -> None:
         BadInputError: There are some; the message names the first.
     """
     trained = {_plain(occupation_of(one.prompt_id)) for one in tuples.tuples}
-    both = [one.id for one in prompts if _plain(one.facts.get("occupation", occupation_of(one.id))) in trained]
+    texts = {_plain(one.prompt) for one in tuples.tuples}  # data that came from elsewhere have identities of their own
+    both = [
+        one.id
+        for one in prompts
+        if _plain(one.facts.get("occupation", occupation_of(one.id))) in trained or _plain(one.text) in texts
+    ]
     if both:
         raise BadInputError(
             f"held-out occupations: {len(both)} of {len(prompts)} are trained on, the first: "
@@ -26,5 +31,5 @@ def refuse_trained(prompts: Sequence[Prompt], tuples: TupleSet) -> None:
         )
 
 
-def _plain(occupation: str) -> str:
-    return unicodedata.normalize("NFKC", occupation).casefold()
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()

@@ -19,7 +19,7 @@ from typing import Any
 from PIL.Image import Image
 
 from evenhand.classify.answers import AnswerClassifier
-from evenhand.errors import BadInputError
+from evenhand.errors import BadInputError, DivergedError
 from evenhand.mitigate.bpo.answering import question_of
 from evenhand.mitigate.bpo.kept_json import read_json, write_json
 from evenhand.mitigate.bpo.reference import set_digest
@@ -33,11 +33,20 @@ from evenhand.pipeline.plans import ScoringPlan, write_plan
 from evenhand.probes.occupations import listed_and_templates
 from evenhand.records import Attribute
 from evenhand.studied import Studied
-from evenhand.train.arms import ARMS, DEFINING, TRAINED, Training, check_arms, train_arm
+from evenhand.train.arms import ARMS, DEFINING, STARTS_FROM, TRAINED, Training, check_arms, train_arm
 from evenhand.train.asked import AskedPrompt, ask_for_groups, asked_prompts, joined_labels
 from evenhand.train.held_out import refuse_trained
 from evenhand.train.opening import open_unified
-from evenhand.train.study_folder import StudyPlan, adapters_folder, answers_file, asked_run, keep_study, neutral_run
+from evenhand.train.study_folder import (
+    StudyPlan,
+    adapters_folder,
+    answers_file,
+    asked_run,
+    diverged,
+    keep_diverged,
+    keep_study,
+    neutral_run,
+)
 from evenhand.train.study_read import read_study
 
 __all__ = ["Bars", "SeenPictures", "run_study", "suffix_of"]
@@ -123,9 +132,26 @@ def run_study(
     how = Training(model, given, tuples, rank, arguments)
     for arm in chosen:
         for number in seeds if arm in TRAINED else (0,):
-            adapter = train_arm(arm, number, how, adapters_folder(folder))
+            try:
+                adapter = _adapter(folder, arm, number, how)
+            except DivergedError as error:  # the page says so, and the other arms go on
+                keep_diverged(folder, arm, number, str(error))
+                continue
             _draw_arm(folder, arm, number, adapter, study, held_out, opened, guidances, seen or {}, bars or _untold)
     return read_study(out)
+
+
+def _adapter(folder: Path, arm: str, number: int, how: Training) -> str | None:
+    """The folder of an arm's adapter, trained if need be; what came apart once is not trained again.
+
+    Raises:
+        DivergedError: It came apart, now or before, or the arm that it goes on from did.
+    """
+    for name in (STARTS_FROM.get(arm, arm), arm):
+        said = diverged(folder, name, number)
+        if said is not None:
+            raise DivergedError(said)
+    return train_arm(arm, number, how, adapters_folder(folder))
 
 
 def suffix_of(attributes: Iterable[Attribute]) -> str:

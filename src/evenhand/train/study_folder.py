@@ -1,7 +1,8 @@
 """What a study's folder holds. In: choices. Out: the same choices, kept; the places of adapters, runs and answers.
 
-``arms/ARM-SEED`` adapters, ``runs/ARM-SEED/guidance-W`` pictures of prompts that ask for nobody, ``asked/…`` of prompts
-that ask for a group, ``seen/ARM-SEED.json`` right answers about labelled pictures.
+``arms/ARM-SEED`` adapters, or ``diverged.json`` where training came apart, ``runs/ARM-SEED/guidance-W`` pictures of
+prompts that ask for nobody, ``asked/…`` of prompts that ask for a group, ``seen/ARM-SEED.json`` right answers about
+labelled pictures.
 """
 
 import json
@@ -20,7 +21,10 @@ __all__ = [
     "adapters_folder",
     "answers_file",
     "asked_run",
+    "diverged",
+    "diverged_arms",
     "drawn_cells",
+    "keep_diverged",
     "keep_study",
     "neutral_run",
     "read_study_plan",
@@ -30,6 +34,7 @@ PLAN = "study.plan.json"
 """The file's name."""
 
 _FORMAT = 1
+_DIVERGED = "diverged.json"
 _UNSEEN = {
     "disable_tqdm",
     "use_cpu",
@@ -90,6 +95,27 @@ def asked_run(folder: Path, arm: str, number: int, weight: float) -> Path:
 def answers_file(folder: Path, arm: str, number: int) -> Path:
     """Right answers about labelled pictures."""
     return folder / "seen" / f"{arm}-{number}.json"
+
+
+def keep_diverged(folder: Path, arm: str, number: int, said: str) -> None:
+    """Write that an arm's training came apart; it would again, the plan being the same."""
+    write_json(adapters_folder(folder) / f"{arm}-{number}", _DIVERGED, {"said": said})
+
+
+def diverged(folder: Path, arm: str, number: int) -> str | None:
+    """What was said when an arm's training came apart; None where it did not."""
+    held = read_json(adapters_folder(folder) / f"{arm}-{number}", _DIVERGED)
+    return None if held is None else str(held.get("said"))
+
+
+def diverged_arms(folder: Path) -> list[tuple[str, int, str]]:
+    """Arm, seed and what was said, of those whose training came apart."""
+    found = []
+    for place in adapters_folder(folder).glob(f"*-*/{_DIVERGED}"):
+        arm, _, number = place.parent.name.rpartition("-")
+        if arm in ARMS:
+            found.append((arm, int(number), diverged(folder, arm, int(number)) or ""))
+    return sorted(found, key=lambda one: (ARMS.index(one[0]), one[1]))
 
 
 def drawn_cells(folder: Path) -> list[tuple[str, int, float]]:

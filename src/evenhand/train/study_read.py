@@ -3,23 +3,36 @@
 Every run is scored from its pictures; what was read of them is kept, as in any audit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from evenhand.errors import LedgerError, TooFewSamplesError
 from evenhand.ledger import Ledger
 from evenhand.metrics.distances import share_interval
+from evenhand.metrics.draws import bootstrap_method
 from evenhand.metrics.over_seeds import over_seeds
 from evenhand.mitigate.bpo.kept_json import read_json
 from evenhand.pipeline.labels import Reading
 from evenhand.pipeline.picture_runs import OpenedPlan, open_plan, score_run
-from evenhand.pipeline.plans import read_plan
+from evenhand.pipeline.plans import ScoringPlan, read_plan
 from evenhand.records import Estimate, ScoredPictures
+from evenhand.stats import Event, percentile_interval, resample_rates
 from evenhand.studied import Studied, StudyCell, StudyRow
 from evenhand.train.asked import joined_labels
-from evenhand.train.study_folder import answers_file, asked_run, drawn_cells, neutral_run, read_study_plan
+from evenhand.train.study_folder import (
+    answers_file,
+    asked_run,
+    diverged_arms,
+    drawn_cells,
+    neutral_run,
+    read_study_plan,
+)
 
-__all__ = ["left_out", "read_study", "rows_of"]
+__all__ = ["left_out", "read_study", "rows_of", "runs_limited"]
+
+_REPLICATES = 4000
 
 
 def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
@@ -36,7 +49,8 @@ def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
     folder = Path(out)
     study, plan = read_study_plan(folder), read_plan(folder)
     opened = open_plan(plan)
-    cells, caveats = [], []
+    cells, limits = [], dict[str, list[str]]()
+    caveats = [f"{arm}, seed {number}, is not shown: {said}" for arm, number, said in diverged_arms(folder)]
     for arm, number, weight in drawn_cells(folder):
         run = neutral_run(folder, arm, number, weight)
         try:
@@ -50,6 +64,8 @@ def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
                 f"{arm}, seed {number}, guidance {weight:g}: {len(scored.samples)} of {wanted} pictures are drawn so "
                 "far."
             )
+        for limit in scored.caveats:
+            limits.setdefault(limit, []).append(f"{arm}, seed {number}, guidance {weight:g}")
         values = _values(folder, arm, number, weight, scored, opened)
         missing = _missing_asked(asked_run(folder, arm, number, weight), study.asked)
         if missing:  # prompts are drawn one after another: what is there is of the first groups alone
@@ -72,7 +88,7 @@ def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
         level=plan.level,
         cells=tuple(cells),
         rows=rows_of(cells),
-        caveats=(*caveats, *left_out(cells)),
+        caveats=(*caveats, *left_out(cells), *runs_limited(limits, len(cells))),
     )
 
 
@@ -82,23 +98,23 @@ def _values(
     found: dict[str, Estimate] = {}
     for name, estimates in scored.estimates.items():
         found |= {f"{name}: {one.name}": one for one in estimates if one.name in ("RD", "RD_observed")}
-    level, own = opened.plan.level, [scored.labels[name] for name in scored.classifiers]
+    plan, own = opened.plan, [scored.labels[name] for name in scored.classifiers]
     sure = [
         all(told[at].group is not None and told[at].confidence >= scored.min_confidence for told in own)
         for at in range(len(scored.samples))
     ]
-    found["valid"] = _share("valid", sum(sure), len(sure), "picture", level)
+    found["valid"] = _share("valid", sure, [one.prompt_id for one in scored.samples], plan)
     asked = asked_run(folder, arm, number, weight)
     if (asked / "manifest.json").is_file():
         ledger = Ledger.open(asked)
-        wanted = {one.id: one.facts["asked"] for one in ledger.prompts()}
+        wanted = {one.id: one.facts for one in ledger.prompts()}
         labels = joined_labels(asked, ledger, opened.labellers)
-        right = sum(one.group == wanted[one.prompt_id] for one in labels)
+        right = [one.group == wanted[one.prompt_id]["asked"] for one in labels]
         if labels:
-            found["obeyed"] = _share("obeyed", right, len(labels), "picture", level)
+            found["obeyed"] = _share("obeyed", right, [wanted[one.prompt_id]["neutral"] for one in labels], plan)
     place = answers_file(folder, arm, number)
     for name, one in (read_json(place.parent, place.name) or {"answers": {}})["answers"].items():
-        found[f"{name}: seen"] = _share("seen", one["right"], one["asked"], "answer", level)
+        found[f"{name}: seen"] = _counted("seen", one["right"], one["asked"], "answer", plan.level)
     return found | {one.name: one for one in scored.quality}
 
 
@@ -121,7 +137,34 @@ def _missing_asked(run: Path, each: int) -> int:
     return len(ledger.prompts()) * each - len(ledger.samples(pictures=False))
 
 
-def _share(name: str, count: int, base: int, unit: str, level: float) -> Estimate:
+def runs_limited(limits: Mapping[str, Sequence[str]], runs: int) -> list[str]:
+    """What limits the numbers of single runs, each once.
+
+    Args:
+        limits: A run's caveat -> the runs that have it.
+        runs: How many there are.
+    """
+    told = []
+    for limit, own in limits.items():
+        where = own[0] if len(own) == 1 else f"{len(own)} of {runs} runs, the first: {own[0]}"
+        told.append(f"{'every run' if len(own) == runs else where}: {limit}")
+    return told
+
+
+def _share(name: str, right: Sequence[bool], prompts: Sequence[str], plan: ScoringPlan) -> Estimate:
+    """A share of pictures, with an interval for what the plan says: these prompts, or those they were drawn from."""
+    if plan.prompts == "fixed":
+        return _counted(name, sum(right), len(right), "picture", plan.level)
+    event = Event(name, np.array(right, dtype=np.bool_), np.ones(len(right), dtype=np.bool_))
+    (rate,) = resample_rates([event], prompts, seed=0, replicates=_REPLICATES)
+    interval = percentile_interval(rate.value, rate.draws, level=plan.level)
+    method = bootstrap_method(rate.n, "prompt", _REPLICATES, pseudo=True)
+    return Estimate(
+        name, rate.value, interval.low, interval.high, plan.level, rate.n, "prompt", method, 1.0, float("nan")
+    )
+
+
+def _counted(name: str, count: int, base: int, unit: str, level: float) -> Estimate:
     interval = share_interval(count, base, level=level)
     return Estimate(name, count / base, interval.low, interval.high, level, base, unit, "Jeffreys", 1.0, float("nan"))
 

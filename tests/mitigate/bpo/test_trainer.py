@@ -28,15 +28,18 @@ def kind(request):
     return request.param
 
 
-def test_the_first_loss_is_that_of_the_models_own_likelihoods(tiny, make_tuples, tmp_path, kind):
+@pytest.mark.parametrize("guidance", [1.0, 2.5, None])
+def test_the_first_loss_is_that_of_the_models_own_likelihoods(tiny, make_tuples, tmp_path, kind, guidance):
+    # Without a weight it is the model's own, with which it draws: 5 of Janus, 3 of Emu3.
     model = tiny.made(kind)
+    weight = {"janus": 5.0, "emu3": 3.0}[kind] if guidance is None else guidance
     tuples = make_tuples(model, 2)
     neutral = [
-        model.log_prob([one.prompt] * 2, torch.from_numpy(one.codes).long(), guidance=1).detach()
+        model.log_prob([one.prompt] * 2, torch.from_numpy(one.codes).long(), guidance=weight).detach()
         for one in tuples.tuples
     ]
     asked = [
-        model.log_prob(list(one.asked), torch.from_numpy(one.codes).long(), guidance=1).detach().sum(-1)
+        model.log_prob(list(one.asked), torch.from_numpy(one.codes).long(), guidance=weight).detach().sum(-1)
         for one in tuples.tuples
     ]
     wanted = []
@@ -45,21 +48,22 @@ def test_the_first_loss_is_that_of_the_models_own_likelihoods(tiny, make_tuples,
         delta = float(share[0] - share[1])
         balance = math.log(1 + (1 / (1 + math.exp(-delta)) - 0.5) ** 2)
         wanted.append(balance + 0.3 * -float(told.mean()))
-    args = config(tmp_path, max_steps=1, likelihood="pictures", nll_weight=0.3)
+    args = config(tmp_path, max_steps=1, likelihood="pictures", nll_weight=0.3, guidance=guidance)
     trainer = BPOTrainer(model, args, tuples, peft_config=lora_config(model.family, r=2))
     trainer.train()
     assert losses(trainer)[0] == pytest.approx(mean_of(wanted), rel=1e-4)
 
 
-def test_the_first_divergence_is_that_of_the_asked_prompts(tiny, make_tuples, tmp_path, kind):
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_the_first_divergence_is_that_of_the_asked_prompts(tiny, make_tuples, tmp_path, kind, guidance):
     # log m(y) by the chain rule over all codes is log of the mean of p(y | asked): the first step's sum, by hand.
     model = tiny.made(kind)
     tuples = make_tuples(model, 1)
     one = tuples.tuples[0]
     codes = torch.from_numpy(one.codes).long()
     with torch.no_grad():
-        every = [model.logits([text] * 2, codes, guidance=1).log_softmax(-1) for text in one.asked]
-        own = model.logits([one.prompt] * 2, codes, guidance=1).log_softmax(-1)
+        every = [model.logits([text] * 2, codes, guidance=guidance).log_softmax(-1) for text in one.asked]
+        own = model.logits([one.prompt] * 2, codes, guidance=guidance).log_softmax(-1)
     wanted = []
     for k in range(2):
         along = [each[k].gather(-1, codes[k][:, None])[:, 0].cumsum(0) for each in every]
@@ -69,10 +73,48 @@ def test_the_first_divergence_is_that_of_the_asked_prompts(tiny, make_tuples, tm
             mixture = sum(share * each[k, t].exp() for share, each in zip(before, every, strict=True))
             total += float((mixture * (mixture.log() - own[k, t])).sum())
         wanted.append(total)
-    args = config(tmp_path, max_steps=1, loss_type="sft", per_device_train_batch_size=1)
+    args = config(tmp_path, max_steps=1, loss_type="sft", per_device_train_batch_size=1, guidance=guidance)
     trainer = BPOTrainer(model, args, tuples, peft_config=lora_config(model.family, r=2))
     trainer.train()
     assert losses(trainer)[0] == pytest.approx(mean_of(wanted), rel=1e-3)
+
+
+def test_the_other_branch_of_guidance_is_trained_without_any(tiny, make_tuples, tmp_path):
+    # A tuple without its prompt is compared at weight 1, whatever the weight of the others: the same first loss.
+    first = {}
+    for guidance in (1.0, 4.0):
+        model = tiny.made("janus")
+        tuples = make_tuples(model, 2)
+        args = config(
+            tmp_path / str(guidance), max_steps=1, loss_type="sft", guidance=guidance, condition_dropout=1 - 1e-9
+        )
+        trainer = BPOTrainer(model, args, tuples, peft_config=lora_config(model.family, r=2))
+        trainer.train()
+        first[guidance] = losses(trainer)[0]
+    assert first[4.0] == pytest.approx(first[1.0], rel=1e-5)
+
+
+@pytest.mark.parametrize("guidance", [0.0, -1.0, math.nan, math.inf])
+def test_a_weight_that_is_none(tmp_path, guidance):
+    with pytest.raises(BadInputError, match=r"guidance: got .*allowed: above 0"):
+        config(tmp_path, guidance=guidance)
+
+
+def test_choices_that_the_host_refuses(tiny, make_tuples, tmp_path):
+    with pytest.raises(BadInputError, match="load_best_model_at_end"):
+        config(tmp_path, load_best_model_at_end=True, save_strategy="steps")
+    with pytest.raises(BadInputError, match=r"arguments of training: .*nowhere"):
+        config(tmp_path, optim="nowhere")
+    with pytest.raises(BadInputError, match="gradient_accumulation_steps: got 0; allowed: 1"):
+        config(tmp_path, gradient_accumulation_steps=0)
+    model = tiny.made("janus")
+    with pytest.raises(BadInputError, match="arguments of training: nobody"):
+        BPOTrainer(
+            model,
+            config(tmp_path, report_to="nobody"),
+            make_tuples(model, 2),
+            peft_config=lora_config(model.family, r=2),
+        )
 
 
 def test_what_is_asked_for_is_held_where_it_was(tiny, make_tuples, tmp_path):
@@ -343,7 +385,7 @@ def test_a_target_weighs_the_pictures_that_are_looked_at(tiny, make_tuples, tmp_
         args = config(tmp_path / str(len(given)), max_steps=1, loss_type="sft", mixture_pictures=2, **given)
         trainer = BPOTrainer(model, args, make_tuples(model, 2), peft_config=lora_config(model.family, r=2))
         batch = next(iter(trainer.get_train_dataloader()))
-        weights = trainer._weights_of(trainer._mixture(batch, training=False))
+        weights = trainer._weights_of(trainer._mixture(batch, [False] * 2, training=False))
         return weights
 
     assert (loss() == 1).all()

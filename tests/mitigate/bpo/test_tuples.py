@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -113,6 +114,12 @@ def changed(**given):
         (lambda: changed(codes=np.zeros((3, 6), dtype=np.int32)), r"shape \(3, 6\)"),
         (lambda: changed(images=(b"x", b"y")), "tuple 1 .*got 2 PNG files; allowed: 2, .*or none in any"),
         (lambda: replace(with_pictures(), tuples=(*with_pictures().tuples, *made().tuples)), "tuple 3 .*got 0 PNG"),
+        (lambda: changed(codes=np.zeros((2, 0), dtype=np.int32)), r"shape \(2, 0\); allowed"),
+        (lambda: changed(prompt=" "), "tuple 1: got the prompt ' '"),
+        (lambda: changed(prompt_id=""), "of identity ''"),
+        (lambda: changed(confidence=(0.5, 5.0)), "confidences .0.5, 5.0."),
+        (lambda: changed(confidence=(0.5, float("nan"))), "confidences .0.5, nan."),
+        (lambda: changed(asked=made().tuples[0].asked[::-1]), "asks for 'male' here and for 'female' in an earlier"),
         (lambda: changed(prompt="a photo of a male nurse 1"), "asks for nobody"),
         (lambda: changed(asked=("the same", "the same")), "another text for each group"),
     ],
@@ -135,6 +142,32 @@ def test_another_picture_tokenizer(monkeypatch, name, value):
     monkeypatch.setattr(Model, name, value)
     with pytest.raises(ArtefactError, match="Make the data anew for this model"):
         check_tuples(made(), Model())
+
+
+@pytest.mark.parametrize(
+    ("column", "first"),
+    [
+        ("prompt", None),
+        ("prompt_id", None),
+        ("source", None),
+        ("asked", None),
+        ("asked", ["a male nurse", None]),
+        ("groups", [None, "female"]),
+        ("confidence", [0.5, None]),
+        ("codes", None),
+        ("codes", [[0, 1, 2, 3, 4, 5], None]),
+        ("codes", [[0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, None]]),
+    ],
+)
+def test_values_that_are_missing_in_a_file(tmp_path, column, first):
+    file = write_tuples(tmp_path, made())
+    table = pq.read_table(file)
+    at = table.schema.get_field_index(column)
+    field = table.schema.field(at)
+    values = pa.array([first, *table.column(column).to_pylist()[1:]], field.type)
+    pq.write_table(table.set_column(at, field, values), file)
+    with pytest.raises(CorruptLedgerError, match=f"{column}: 1 values are missing"):
+        read_tuples(tmp_path)
 
 
 @pytest.mark.parametrize("spoil", ["cut", "text", "format", "bare"])

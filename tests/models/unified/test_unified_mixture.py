@@ -67,8 +67,18 @@ def test_a_mixture_of_the_prompt_itself_is_no_distance(model):
     assert found.abs().max() < 1e-5
 
 
+def guided(model, own, codes, weights):
+    """Log-probabilities of every next code, each picture at its own weight and by itself."""
+    rows = [
+        forced_logits(model.family, [prefix], picture[None], guidance=weight)
+        for prefix, picture, weight in zip(own, codes, weights, strict=True)
+    ]
+    return torch.cat(rows).log_softmax(-1)
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 1.0), (3.0, 1.0), (0.5, 5.0)])
 @pytest.mark.parametrize("rows", [1, 10_000])
-def test_the_gradient_is_autograds(model, rows, monkeypatch):
+def test_the_gradient_is_autograds(model, rows, weights, monkeypatch):
     from evenhand.models.unified import mixture_pass
 
     monkeypatch.setattr(mixture_pass, "_ROWS", rows)
@@ -81,16 +91,17 @@ def test_the_gradient_is_autograds(model, rows, monkeypatch):
     weight = next(model.family.language_model.parameters())
     mixed = [prefixes(model, LONG, "a man"), prefixes(model, "a woman and a cat", SHORT)]
     neutral = prefixes(model, SHORT, LONG)
-    found = mixture_divergence(model.family, neutral, mixed, codes, shares=SHARES, reference=nullcontext)
+    found = mixture_divergence(
+        model.family, neutral, mixed, codes, shares=SHARES, guidance=weights, reference=nullcontext
+    )
     (slope,) = torch.autograd.grad(found.sum(), weight, retain_graph=True)
     with torch.no_grad():
-        every = [
-            forced_logits(model.family, [one[d] for one in mixed], codes, guidance=1).log_softmax(-1) for d in (0, 1)
-        ]
+        every = [guided(model, [one[d] for one in mixed], codes, weights or (1, 1)) for d in (0, 1)]
         along = torch.stack([one.gather(-1, codes[..., None])[..., 0].cumsum(-1) for one in every])
         before = torch.cat([torch.zeros(2, 2, 1), along[..., :-1]], -1) + torch.tensor(SHARES).log()[:, None, None]
         mixture = (before.log_softmax(0)[..., None] + torch.stack(every)).logsumexp(0)
-    plain = forced_logits(model.family, neutral, codes, guidance=1).log_softmax(-1)
-    loss = -(mixture.exp() * plain).sum()
+    plain = guided(model, neutral, codes, weights or (1, 1))
+    loss = (mixture.exp() * (mixture - plain)).sum()
     (wanted,) = torch.autograd.grad(loss, weight)
+    assert float(found.sum()) == pytest.approx(float(loss), rel=1e-4)
     assert (slope - wanted).norm() <= 1e-5 * wanted.norm()

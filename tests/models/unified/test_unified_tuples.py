@@ -25,10 +25,10 @@ def given(model, texts, *, pictures=3):
     return [model.family.prefix(text) for text in texts], codes
 
 
-def plain(model, prefixes, codes):
+def plain(model, prefixes, codes, *, guidance=1):
     """Each picture by itself: a pass of one row, nothing padded, nothing shared."""
     rows = [
-        code_log_probs(model.family, [prefix], picture[None], guidance=1)[0]
+        code_log_probs(model.family, [prefix], picture[None], guidance=guidance)[0]
         for prefix, own in zip(prefixes, codes, strict=True)
         for picture in own
     ]
@@ -56,6 +56,20 @@ def test_values_and_gradients_are_those_of_single_rows(models, kind, way, prompt
     assert torch.allclose(found, wanted, atol=1e-5)
     for one, other in zip(slopes(model, found), slopes(model, wanted), strict=True):
         assert (one - other).norm() <= 1e-5 * other.norm() + 1e-7
+
+
+@pytest.mark.parametrize("guidance", [0.5, 5.0])
+@pytest.mark.parametrize("prompts", PROMPTS)
+@pytest.mark.parametrize("way", WAYS)
+def test_guided_values_and_gradients_are_those_of_single_rows(models, kind, way, prompts, guidance):
+    model = models[kind]
+    prefixes, codes = given(model, PROMPTS[prompts])
+    wanted = plain(model, prefixes, codes, guidance=guidance)
+    found = tuple_log_probs(model.family, prefixes, codes, guidance=guidance, **WAYS[way])
+    assert torch.allclose(found, wanted, atol=1e-4)
+    assert not torch.allclose(found, plain(model, prefixes, codes), atol=1e-2)
+    for one, other in zip(slopes(model, found), slopes(model, wanted), strict=True):
+        assert (one - other).norm() <= 1e-4 * other.norm() + 1e-7
 
 
 @pytest.mark.parametrize("way", WAYS)

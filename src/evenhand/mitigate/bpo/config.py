@@ -34,6 +34,7 @@ _PUBLISHED: dict[str, Any] = {
     "weight_decay": 0.0,
     "condition_dropout": 0.0,
     "likelihood": "pictures",
+    "guidance": 1.0,
     "disable_dropout": False,
 }
 
@@ -55,6 +56,14 @@ PRESETS: Mapping[tuple[str, Stage], Mapping[str, Any]] = MappingProxyType(
 """(name, stage) -> arguments. ``paper``: the published recipe with eq. 10 and 11 as they are written."""
 
 
+_COUNTS = (
+    "mixture_pictures",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+)
+
+
 @dataclass
 class BPOConfig(TrainingArguments):
     """Arguments of ``BPOTrainer``: those of transformers' ``TrainingArguments``, and these.
@@ -72,6 +81,9 @@ class BPOConfig(TrainingArguments):
             group's pictures down as readily as another's up; nothing else holds the likelihood where it is.
         pairs: Which groups are compared.
         temperature: Of the posterior loss, above 0.
+        guidance: Weight w of classifier-free guidance at which shares are made even, likelihoods taken; None is the
+            weight that the model draws with. A model that is even at one is not at another. Any but 1 reads each
+            picture under the unconditional branch as well, and trains both.
         target: Wanted share of each group in the data's order; None is even.
         anchor: Share of tuples whose pictures are compared under the prompts that ask for them, not under the neutral
             one, with ``likelihood="mixture"``; in [0, 1). Without it a model learns to pass over words that name a
@@ -90,6 +102,7 @@ class BPOConfig(TrainingArguments):
     mixture_pictures: int = field(default=2, metadata={"help": "Pictures of a tuple the mixture is compared along."})
     pairs: Comparing = field(default="all", metadata={"help": "all or cycle."})
     temperature: float = field(default=1.0, metadata={"help": "Of the posterior loss."})
+    guidance: float | None = field(default=None, metadata={"help": "Weight w of guidance; the model's by default."})
     target: list[float] | None = field(default=None, metadata={"help": "Wanted share of each group; even by default."})
     anchor: float = field(default=0.25, metadata={"help": "Share of tuples compared under prompts that ask."})
     condition_dropout: float = field(default=0.1, metadata={"help": "Share of tuples without their prompt."})
@@ -108,6 +121,13 @@ class BPOConfig(TrainingArguments):
         for name, kinds in (("loss_type", LossType), ("likelihood", Likelihood), ("pairs", Comparing)):
             if getattr(self, name) not in get_args(kinds):
                 raise BadInputError(f"{name}: got {getattr(self, name)!r}; allowed: {', '.join(get_args(kinds))}.")
+        self._check_numbers()
+        try:
+            super().__post_init__()  # type: ignore[no-untyped-call]
+        except (ValueError, ImportError) as error:  # DeepSpeed, say, is not installed
+            raise BadInputError(f"arguments of training: {error}") from error
+
+    def _check_numbers(self) -> None:
         for name in ("beta", "nll_weight"):
             if not (isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise BadInputError(f"{name}: got {getattr(self, name)}; allowed: 0 or more.")
@@ -115,14 +135,16 @@ class BPOConfig(TrainingArguments):
             raise BadInputError("beta: got 0; nothing is balanced then. Give more than 0, or loss_type='sft'.")
         if not (isfinite(self.temperature) and self.temperature > 0):
             raise BadInputError(f"temperature: got {self.temperature}; allowed: above 0, 1 by default.")
+        if self.guidance is not None and not (isfinite(self.guidance) and self.guidance > 0):
+            raise BadInputError(f"guidance: got {self.guidance}; allowed: above 0, 1 is none.")
         if not (isfinite(self.learning_rate) and self.learning_rate >= 0):
             raise BadInputError(f"learning_rate: got {self.learning_rate}; allowed: 0 or more, for example 1e-4.")
-        if self.mixture_pictures < 1:
-            raise BadInputError(f"mixture_pictures: got {self.mixture_pictures}; allowed: 1 and more.")
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise BadInputError(f"{name}: got {getattr(self, name)}; allowed: 1 and more.")
         for name in ("condition_dropout", "anchor"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadInputError(f"{name}: got {getattr(self, name)}; allowed: a share in [0, 1).")
-        super().__post_init__()  # type: ignore[no-untyped-call]
 
     @classmethod
     def from_preset(cls, name: str, *, stage: Stage, output_dir: str, **given: Any) -> "BPOConfig":

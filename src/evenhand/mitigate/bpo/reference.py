@@ -32,9 +32,9 @@ def set_digest(tuples: TupleSet) -> str:
 
 
 def reference_log_probs(
-    model: ComparingModel, tuples: TupleSet, *, batch_size: int | None = None
+    model: ComparingModel, tuples: TupleSet, *, guidance: float = 1.0, batch_size: int | None = None
 ) -> Float[Tensor, "tuples groups"]:
-    """Log-probability of each picture under the prompt that asks for its group, at guidance 1; nats, a sum over codes.
+    """Log-probability of each picture under the prompt that asks for its group; nats, a sum over codes.
 
     Each prompt is read once for all its pictures.
 
@@ -53,14 +53,20 @@ def reference_log_probs(
     found = torch.zeros(len(tuples.tuples), len(tuples.groups))
     for asked, members in places.items():
         codes = torch.stack([torch.from_numpy(tuples.tuples[row].codes[group]).long() for row, group in members])
-        told = model.log_probs_under([asked], codes, guidance=1.0, batch_size=batch_size)[:, 0].sum(dim=-1)
+        told = model.log_probs_under([asked], codes, guidance=guidance, batch_size=batch_size)[:, 0].sum(dim=-1)
         for (row, group), value in zip(members, told.tolist(), strict=True):
             found[row, group] = value
     return found
 
 
 def kept_reference(
-    model: ComparingModel, tuples: TupleSet, folder: str | Path, *, write: bool, batch_size: int | None = None
+    model: ComparingModel,
+    tuples: TupleSet,
+    folder: str | Path,
+    *,
+    write: bool,
+    guidance: float = 1.0,
+    batch_size: int | None = None,
 ) -> Float[Tensor, "tuples groups"]:
     """The reference that a run's folder holds, else a new one, which is stored there.
 
@@ -69,6 +75,7 @@ def kept_reference(
         tuples: What is trained on.
         folder: Of the run.
         write: Whether this process stores it.
+        guidance: w at which pictures are likely.
         batch_size: Pictures read together.
 
     Raises:
@@ -78,7 +85,7 @@ def kept_reference(
     place, digest = Path(folder) / _FILE, set_digest(tuples)
     if place.is_file():
         return _stored(place, digest)
-    found = reference_log_probs(model, tuples, batch_size=batch_size)
+    found = reference_log_probs(model, tuples, guidance=guidance, batch_size=batch_size)
     if write:
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_suffix(".part")

@@ -29,12 +29,14 @@ class MixtureAsked:
         mixed: For each tuple the prefixes that ask for each group.
         pictures: For each tuple which of its pictures are looked at; as many for each.
         anchored: For each tuple whether they are compared under the prompts that ask for them, with themselves before.
+        guidance: For each tuple the weight at which both are taken.
         shares: Of the groups.
     """
 
     mixed: Sequence[Sequence[tuple[int, ...]]]
     pictures: Sequence[Sequence[int]]
     anchored: Sequence[bool]
+    guidance: Sequence[float]
     shares: Sequence[float]
 
 
@@ -44,13 +46,16 @@ class TupleScorer(nn.Module):
     Args:
         family: Its language model reads.
         network: The family's model, or the adapter around it: what is trained and stored.
+        guidance: Of log-probabilities, as ``tuple_log_probs``.
         one_at_a_time: As ``tuple_log_probs``.
     """
 
-    def __init__(self, family: Family, network: nn.Module, *, one_at_a_time: bool = False) -> None:
+    def __init__(
+        self, family: Family, network: nn.Module, *, guidance: float = 1.0, one_at_a_time: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
-        self._family, self._one_at_a_time = family, one_at_a_time
+        self._family, self._guidance, self._one_at_a_time = family, guidance, one_at_a_time
 
     def train(self, mode: bool = True) -> "TupleScorer":
         """As every module's, for the language model alone."""
@@ -76,7 +81,9 @@ class TupleScorer(nn.Module):
         """
         told = None
         if scored:
-            told = tuple_log_probs(self._family, prefixes, codes, one_at_a_time=self._one_at_a_time)
+            told = tuple_log_probs(
+                self._family, prefixes, codes, guidance=self._guidance, one_at_a_time=self._one_at_a_time
+            )
         return told, None if mixture is None else self._divergence(prefixes, codes, mixture)
 
     def _divergence(self, prefixes: Sequence[tuple[int, ...]], codes: Tensor, mixture: MixtureAsked) -> Tensor:
@@ -91,6 +98,7 @@ class TupleScorer(nn.Module):
             ],
             torch.stack([codes[one, picture] for one, picture in rows]),
             shares=mixture.shares,
+            guidance=[mixture.guidance[one] for one, _ in rows],
             reference=self._before,
         )
         return found.view(len(prefixes), -1, codes.shape[2])

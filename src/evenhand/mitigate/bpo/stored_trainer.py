@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer
 
-from evenhand.errors import BadInputError, LedgerError
+from evenhand.errors import BadInputError, DivergedError, LedgerError
 from evenhand.mitigate.bpo.adapters import load_weights, save_weights
 from evenhand.mitigate.bpo.checkpoints import draws_now, last_whole, put_draws_back, read_state, whole, write_state
 
@@ -32,6 +32,12 @@ _ARGUMENTS = "arguments.json"
 
 class StoredTrainer(Trainer):
     """A ``Trainer`` of a module whose ``network`` is what is stored."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        try:
+            super().__init__(*given, **named)
+        except ValueError as error:  # the host checks some arguments here, and not where they are given
+            raise BadInputError(f"arguments of training: {error}") from error
 
     def train(
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, ignore_keys_for_eval: Any = None
@@ -79,11 +85,11 @@ class StoredTrainer(Trainer):
         """Refuse to store weights that are no numbers; what was stored before stays.
 
         Raises:
-            BadInputError: There are some.
+            DivergedError: There are some.
         """
         trained = [one for one in self._network().parameters() if one.requires_grad]
         if not all(bool(torch.isfinite(one).all()) for one in trained):
-            raise BadInputError(
+            raise DivergedError(
                 f"learning_rate: got {self.args.learning_rate:g}, and at step {self.state.global_step} weights are no "
                 "longer finite; nothing of them is stored. Train anew with a smaller one, into another folder."
             )

@@ -112,6 +112,7 @@ class BPOTrainer(StoredTrainer):
         if audit is not None:
             refuse_audit_of_shards(args)
         self._groups, self._audit, self._unified = groups, audit, model
+        self._guidance = model.guidance if args.guidance is None else args.guidance
         self._run = {
             "tuples": set_digest(train_dataset),
             "model": model.revision,
@@ -120,6 +121,7 @@ class BPOTrainer(StoredTrainer):
             "rank": None if peft_config is None else peft_config.r,
             **batch_of(args),
             **{name: _plain(getattr(args, name)) for name in _KEPT},
+            "guidance": self._guidance,
         }
         refuse_another_run(str(args.output_dir), self._run)
         set_seed(args.seed)
@@ -127,9 +129,9 @@ class BPOTrainer(StoredTrainer):
         rows = [None if one is None else self._rows(one, args) for one in (train_dataset, eval_dataset)]
         network = trained_network(model.family, peft_config, start=start, disable_dropout=args.disable_dropout)
         super().__init__(
-            model=TupleScorer(model.family, network, one_at_a_time=args.one_at_a_time),
+            model=TupleScorer(model.family, network, guidance=self._guidance, one_at_a_time=args.one_at_a_time),
             args=args,
-            data_collator=batched,  # type: ignore[arg-type]
+            data_collator=batched,
             train_dataset=rows[0],
             eval_dataset={} if rows[1] is None else rows[1],  # the host refuses None where it is to evaluate
             processing_class=model.processor,
@@ -160,7 +162,9 @@ class BPOTrainer(StoredTrainer):
             for index in inputs["indices"]
         ]
         mixture = (
-            self._mixture(inputs, training=model.training) if args.likelihood == "mixture" and self._weight() else None
+            self._mixture(inputs, dropped, training=model.training)
+            if args.likelihood == "mixture" and self._weight()
+            else None
         )
         told, divergence = model(
             self._prefixes(inputs["prefixes"], dropped),
@@ -226,13 +230,14 @@ class BPOTrainer(StoredTrainer):
     def _rows(self, tuples: TupleSet, args: BPOConfig) -> TupleRows:
         reference = None
         if args.loss_type == "posterior":
-            of = sha256(self._unified.revision.encode()).hexdigest()[:8]
+            of = sha256(f"{self._unified.revision}/{self._guidance}".encode()).hexdigest()[:8]
             folder = Path(str(args.output_dir)) / "reference" / f"{set_digest(tuples)}-{of}"
             with args.main_process_first(local=False, desc="the reference"):  # the others find it in the folder
                 reference = kept_reference(
                     self._unified,
                     tuples,
                     folder,
+                    guidance=self._guidance,
                     write=args.process_index == 0,
                     batch_size=args.per_device_eval_batch_size,
                 )
@@ -246,7 +251,7 @@ class BPOTrainer(StoredTrainer):
         pairs = zip(prefixes, dropped, strict=True)
         return [family.without_text(tuple(one)) if out else tuple(one) for one, out in pairs]
 
-    def _mixture(self, inputs: Mapping[str, Any], *, training: bool) -> MixtureAsked:
+    def _mixture(self, inputs: Mapping[str, Any], dropped: Sequence[bool], *, training: bool) -> MixtureAsked:
         args, shares = self.args, check_target(self.args.target, len(self._groups))
         step = self.state.global_step
         chosen = [
@@ -257,7 +262,10 @@ class BPOTrainer(StoredTrainer):
             training and happens(args.anchor, what="anchor", seed=args.seed, step=step, index=index)
             for index in inputs["indices"]
         ]
-        return MixtureAsked([[tuple(one) for one in row] for row in inputs["mixed"]], chosen, anchored, shares)
+        mixed = [[tuple(one) for one in row] for row in inputs["mixed"]]
+        # The other branch of guidance draws nothing by itself: it is what it would be without any.
+        guidance = [1.0 if out and not held else self._guidance for out, held in zip(dropped, anchored, strict=True)]
+        return MixtureAsked(mixed, chosen, anchored, guidance, shares)
 
     def _weights_of(self, mixture: MixtureAsked) -> Tensor:
         """Of each picture that is looked at: its group's wanted share against an even one."""

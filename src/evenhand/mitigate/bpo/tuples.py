@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int32
 
@@ -105,9 +106,9 @@ def check_tuples(tuples: TupleSet, model: _Tokenizing | None = None) -> None:
 
     Raises:
         BadInputError: No tuple, fewer than two groups or one twice, a tuple that is not one picture of each group in
-            the set's order, pictures of some tuples only, codes out of range or of another number, a neutral prompt
-            that is one of those that ask for a group, an identity that stands for two texts that ask for different
-            groups.
+            the set's order, pictures of some tuples only, codes out of range or of another number, a prompt without
+            text, a confidence outside [0, 1], a neutral prompt that is one of those that ask for a group, a text
+            that asks for one group here and for another there.
         ArtefactError: The codes are another picture tokenizer's.
     """
     groups = tuples.groups
@@ -117,17 +118,20 @@ def check_tuples(tuples: TupleSet, model: _Tokenizing | None = None) -> None:
         raise BadInputError("tuples: got none; make the data anew, with more pictures of each group.")
     if model is not None:
         _check_tokenizer(tuples, model)
+    asks_for: dict[str, int] = {}
     wanted = (len(groups), tuples.code_shape[0] * tuples.code_shape[1])
     for row, one in enumerate(tuples.tuples):
+        _check_texts(row, one)
         if one.groups != groups or len(one.asked) != len(groups) or len(one.confidence) != len(groups):
             raise BadInputError(
                 f"tuple {row} ({one.prompt[:60]!r}): got pictures of {', '.join(one.groups) or 'nobody'}; allowed: one "
                 f"of each group, in this order: {', '.join(groups)}. Make the data anew."
             )
         if one.codes.shape != wanted or one.codes.min() < 0 or one.codes.max() >= tuples.codebook_size:
+            span = f" from {one.codes.min()} to {one.codes.max()}" if one.codes.size else ""
             raise BadInputError(
-                f"tuple {row} ({one.prompt[:60]!r}): got codes of shape {one.codes.shape} from {one.codes.min()} to "
-                f"{one.codes.max()}; allowed: {wanted}, 0 to {tuples.codebook_size - 1}. Make the data anew."
+                f"tuple {row} ({one.prompt[:60]!r}): got codes of shape {one.codes.shape}{span}; allowed: {wanted}, 0 "
+                f"to {tuples.codebook_size - 1}. Make the data anew."
             )
         if len(one.images) not in (0, len(groups)) or bool(one.images) != bool(tuples.tuples[0].images):
             raise BadInputError(
@@ -140,6 +144,13 @@ def check_tuples(tuples: TupleSet, model: _Tokenizing | None = None) -> None:
                 f"tuple {row}: the prompt {one.prompt[:60]!r} and those that ask for its groups are not all different; "
                 "allowed: a prompt that asks for nobody, shared by all pictures, and another text for each group."
             )
+        for place, text in enumerate(one.asked):
+            if text and asks_for.setdefault(text, place) != place:
+                raise BadInputError(
+                    f"tuple {row}: {text[:60]!r} asks for {groups[place]!r} here and for {groups[asks_for[text]]!r} in "
+                    "an earlier tuple; allowed: one group for each text, asked in the order of the groups. Make the "
+                    "data anew."
+                )
 
 
 def write_tuples(folder: str | Path, tuples: TupleSet) -> Path:
@@ -206,7 +217,9 @@ def read_tuples(path: str | Path, *, pictures: bool = False) -> TupleSet:
             raise ValueError(f"format {about['format']!r}, allowed: {_FORMAT}")
         shown = pictures and _IMAGES.name in file.schema_arrow.names
         schema = _SCHEMA.append(_IMAGES) if shown else _SCHEMA
-        rows = file.read(columns=schema.names, use_threads=False).cast(schema).to_pylist()
+        table = file.read(columns=schema.names, use_threads=False).cast(schema)
+        _refuse_missing(table)
+        rows = table.to_pylist()
         found = TupleSet(
             str(about["attribute"]),
             tuple(map(str, about["groups"])),
@@ -233,6 +246,28 @@ def read_tuples(path: str | Path, *, pictures: bool = False) -> TupleSet:
         ) from error
     check_tuples(found)
     return found
+
+
+def _refuse_missing(table: pa.Table) -> None:
+    for field in _SCHEMA:
+        column, kind = table.column(field.name), field.type
+        while not column.null_count and pa.types.is_list(kind):
+            column, kind = pc.list_flatten(column), kind.value_type
+        if column.null_count:
+            raise ValueError(f"{field.name}: {column.null_count} values are missing")
+
+
+def _check_texts(row: int, one: PictureTuple) -> None:
+    if not one.prompt.strip() or not one.prompt_id.strip():
+        raise BadInputError(
+            f"tuple {row}: got the prompt {one.prompt[:60]!r} of identity {one.prompt_id[:60]!r}; allowed: texts that "
+            "are not empty. Make the data anew."
+        )
+    if not all(0 <= value <= 1 for value in one.confidence):
+        raise BadInputError(
+            f"tuple {row} ({one.prompt[:60]!r}): got the confidences {one.confidence}; allowed: one number in [0, 1] "
+            "for each picture. Make the data anew."
+        )
 
 
 def _check_tokenizer(tuples: TupleSet, model: _Tokenizing) -> None:

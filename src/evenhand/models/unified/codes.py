@@ -113,7 +113,9 @@ def draw_mixture(
     return DrawnCodes(torch.stack(drawn, dim=1), finite)
 
 
-def guided(read: Float[Tensor, "branches *shape read"], weight: float) -> Float[Tensor, "pictures *shape read"]:
+def guided(
+    read: Float[Tensor, "branches *shape read"], weight: float | Tensor
+) -> Float[Tensor, "pictures *shape read"]:
     r"""What the head reads under classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 
     .. math:: u + w (c - u)
@@ -124,13 +126,13 @@ def guided(read: Float[Tensor, "branches *shape read"], weight: float) -> Float[
 
     Args:
         read: Conditional rows, then as many unconditional ones.
-        weight: w.
+        weight: w; a tensor that broadcasts over pictures gives each its own.
     """
     return mixed(read, (weight,))
 
 
 def mixed(
-    read: Float[Tensor, "branches *shape read"], weights: Sequence[float]
+    read: Float[Tensor, "branches *shape read"], weights: Sequence[float | Tensor]
 ) -> Float[Tensor, "pictures *shape read"]:
     r"""What the head reads where the logits of several branches are mixed.
 
@@ -141,7 +143,7 @@ def mixed(
 
     Args:
         read: The rows of the first branch, then as many of each of the others, those of b last.
-        weights: One for each branch but the last, any finite numbers.
+        weights: One for each branch but the last, any finite numbers, as ``guided``'s.
     """
     *others, base = read.float().chunk(len(weights) + 1)
     moved = base

@@ -31,7 +31,7 @@ def forced_logits(
         codes: In raster order.
         guidance: w of ``codes.guided``; 1 leaves the unconditional branch out.
     """
-    return family.code_logits(_read(family, prefixes, codes, guidance))
+    return family.code_logits(head_input(family, prefixes, codes, guidance=guidance))
 
 
 def code_log_probs(
@@ -43,7 +43,7 @@ def code_log_probs(
 
     The arguments are ``forced_logits``'.
     """
-    read = _read(family, prefixes, codes, guidance)
+    read = head_input(family, prefixes, codes, guidance=guidance)
 
     def score(read: Tensor, codes: Tensor) -> Tensor:
         return family.code_logits(read).log_softmax(dim=-1).gather(-1, codes[..., None])[..., 0]
@@ -55,10 +55,13 @@ def code_log_probs(
 
 
 def head_input(
-    family: Family, prefixes: Sequence[tuple[int, ...]], codes: Int[Tensor, "pictures codes"]
+    family: Family, prefixes: Sequence[tuple[int, ...]], codes: Int[Tensor, "pictures codes"], *, guidance: float = 1.0
 ) -> Float[Tensor, "pictures codes read"]:
-    """What the head's last layer reads in front of each code, without guidance; arguments as ``forced_logits``."""
-    return family.before_head(_states(family, prefixes, codes))
+    """What the head's last layer reads in front of each code, guided; arguments as ``forced_logits``."""
+    if guidance == 1:
+        return family.before_head(_states(family, prefixes, codes))
+    both = [*prefixes, *(family.without_text(prefix) for prefix in prefixes)]
+    return guided(family.before_head(_states(family, both, torch.cat([codes, codes]))), guidance)
 
 
 def _without_keeping(score: Callable[[Tensor, Tensor], Tensor], read: Tensor, codes: Tensor) -> Tensor:
@@ -67,16 +70,6 @@ def _without_keeping(score: Callable[[Tensor, Tensor], Tensor], read: Tensor, co
         return score(read, codes)
     made: Tensor = checkpoint(score, read, codes, use_reentrant=False)
     return made
-
-
-def _read(
-    family: Family, prefixes: Sequence[tuple[int, ...]], codes: Int[Tensor, "pictures codes"], guidance: float
-) -> Float[Tensor, "pictures codes read"]:
-    """What the head reads in front of each code, guided."""
-    if guidance == 1:
-        return head_input(family, prefixes, codes)
-    both = [*prefixes, *(family.without_text(prefix) for prefix in prefixes)]
-    return guided(family.before_head(_states(family, both, torch.cat([codes, codes]))), guidance)
 
 
 def _states(

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from evenhand.models.unified.codes import guided
 from evenhand.models.unified.family import Family
 from evenhand.models.unified.kept_slope import with_kept_slope
 from evenhand.models.unified.likelihood import head_input
@@ -32,6 +33,7 @@ def mixture_divergence(
     codes: Int[Tensor, "pictures codes"],
     *,
     shares: Sequence[float],
+    guidance: Sequence[float] | None = None,
     reference: Callable[[], AbstractContextManager[None]],
 ) -> Float[Tensor, "pictures codes"]:
     r"""Kullback-Leibler divergence of the next code from the mixture's, at every position; nats, 0 or more, float32.
@@ -47,11 +49,13 @@ def mixture_divergence(
         mixed: x_d, as many for each picture as there are shares.
         codes: In raster order.
         shares: pi, of sum 1.
+        guidance: w of ``codes.guided``, one a picture, for the prompt and for those of the mixture; none by default.
         reference: Makes the context in which the mixture is asked: the model before training.
     """
     with torch.no_grad(), reference():
-        asked = torch.stack([head_input(family, [one[d] for one in mixed], codes) for d in range(len(shares))], dim=1)
-    read = head_input(family, prefixes, codes)
+        every = _read(family, [[one[d] for one in mixed] for d in range(len(shares))], codes, guidance)
+        asked = torch.stack(every, dim=1)
+    (read,) = _read(family, [prefixes], codes, guidance)
     weights = torch.tensor(shares, device=codes.device).log().expand(len(codes), -1)
     width = max(1, _ROWS // (len(codes) * len(shares)))
     found: list[Tensor] = []
@@ -61,6 +65,22 @@ def mixture_divergence(
             mixture, weights = _mixture(family.code_logits(asked[:, :, part]), codes[:, part], weights)
         found.append(_divergence(family, read[:, part], mixture))
     return torch.cat(found, dim=1)
+
+
+def _read(
+    family: Family,
+    prompts: Sequence[Sequence[tuple[int, ...]]],
+    codes: Int[Tensor, "pictures codes"],
+    guidance: Sequence[float] | None,
+) -> list[Float[Tensor, "pictures codes read"]]:
+    """What the head reads, guided, of each of several prompts a picture; equal unconditional branches are read once."""
+    every = [head_input(family, one, codes) for one in prompts]
+    if guidance is None or all(one == 1 for one in guidance):
+        return every
+    branches = [tuple(family.without_text(one) for one in own) for own in prompts]
+    without = {branch: head_input(family, branch, codes) for branch in dict.fromkeys(branches)}
+    weight = torch.tensor(guidance, device=codes.device)[:, None, None]
+    return [guided(torch.cat([one, without[branch]]), weight) for one, branch in zip(every, branches, strict=True)]
 
 
 def _mixture(

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicCache
 
+from evenhand.models.unified.codes import guided
 from evenhand.models.unified.family import Family
 from evenhand.models.unified.kept_slope import with_kept_slope
 from evenhand.models.unified.likelihood import head_input, written_codes
@@ -30,10 +31,11 @@ def tuple_log_probs(
     prefixes: Sequence[tuple[int, ...]],
     codes: Int[Tensor, "tuples pictures codes"],
     *,
+    guidance: float = 1.0,
     one_at_a_time: bool = False,
     share_prefix: bool = True,
 ) -> Float[Tensor, "tuples pictures codes"]:
-    """Log-probability of each code in nats, at most 0, float32, without guidance; differentiable.
+    """Log-probability of each code in nats, at most 0, float32; differentiable.
 
     The head's last layer gets no gradient.
 
@@ -41,20 +43,24 @@ def tuple_log_probs(
         family: Its model is asked.
         prefixes: One a tuple.
         codes: Of its pictures, in raster order.
+        guidance: w of ``codes.guided``; any but 1 reads each picture twice, and gradients flow to both branches.
         one_at_a_time: Forget the activations of a tuple's picture and make them again for the gradient: a third more
             time, memory that does not grow with the number of pictures.
         share_prefix: Read a prompt once for all its pictures. Where the model makes its activations again by itself,
             which drops keys and values, it is read with each picture.
     """
-    shared = _ReadPrefixes(family, prefixes) if share_prefix and not _forgets(family) else None
+    without = [] if guidance == 1 else [family.without_text(one) for one in prefixes]
+    shared = _ReadPrefixes(family, [*prefixes, *without]) if share_prefix and not _forgets(family) else None
 
     def score(part: Tensor) -> Tensor:
         tuples, pictures, _ = part.shape
         flat = part.flatten(0, 1)
-        if shared is not None:
-            read = family.before_head(shared.states(flat))
+        if shared is None:
+            read = head_input(family, [one for one in prefixes for _ in range(pictures)], flat, guidance=guidance)
+        elif without:
+            read = guided(family.before_head(shared.states(torch.cat([flat, flat]))), guidance)
         else:
-            read = head_input(family, [one for one in prefixes for _ in range(pictures)], flat)
+            read = family.before_head(shared.states(flat))
         return _log_probs(family, read.flatten(0, 1), flat.flatten()).view(tuples, pictures, -1)
 
     if not (one_at_a_time and torch.is_grad_enabled()):
