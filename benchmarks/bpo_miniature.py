@@ -15,6 +15,7 @@ Beside what a study measures, from the pictures of its runs:
 Both are means over groups, so that drawing more of a group does not change them by itself.
 
     python benchmarks/bpo_miniature.py --out FOLDER [--arms sft,paper,bpo] [--seeds 0,1,2] [--guidance 1,3,5]
+    python benchmarks/bpo_miniature.py --out FOLDER --arms bpo --name at-3 --trained-at 3
 """
 
 import json
@@ -103,6 +104,7 @@ def main(
     steps: int = 800,
     anchor: Annotated[float, typer.Option(help="Share of tuples under prompts that ask.")] = 0.25,
     name: Annotated[str, typer.Option(help="Of the study's folder.")] = "study",
+    trained_at: Annotated[float, typer.Option(help="Guidance weight at which `bpo` is trained.")] = 1.0,
 ) -> None:
     """Train, draw, measure, print."""
     torch.set_num_threads(1)
@@ -132,6 +134,8 @@ def main(
         lr_scheduler_type="cosine",
         warmup_steps=0.05,
         anchor=anchor,
+        guidance=trained_at,
+        reference_guidance=1.0,
         save_strategy="no",
         logging_steps=100,
         disable_tqdm=True,

@@ -57,6 +57,8 @@ def test_from_data_to_an_adapter_and_back_to_an_audit(call):
         (("--set", "warp=1"), "--set: got 'warp'"),
         (("--set", "seed=3"), "--set: 'seed' has an option of its own"),
         (("--set", "weight_decay=much"), "--set: .*invalid float value"),
+        (("--set", "load_best_model_at_end=true"), "arguments of training: .*save and eval strategy"),
+        (("--set", "guidance=0"), "guidance: got 0.0; allowed: above 0"),
         (("--every", "2"), "--every: nothing is audited"),
         (("--preset", "best"), "known: recommended, paper"),
         (("--target", "0.7"), "one share above 0"),

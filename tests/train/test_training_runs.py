@@ -48,6 +48,16 @@ def test_an_adapter_a_card_and_what_changed(data, tmp_path):
     assert opened.revision != load_miniature().revision
 
 
+def test_a_model_is_trained_at_the_weight_it_draws_with(data, tmp_path):
+    # The pictures were drawn without guidance; the model is opened with 3.
+    train_model("miniature", data / "d", tmp_path, stage="bpo", rank=2, model_options={"guidance": "3"}, **FEW)
+    held = json.loads((tmp_path / "training.json").read_text())
+    assert (held["guidance"], held["reference_guidance"]) == (3.0, 1.0)
+    assert "| guidance | trained at 3, asked for groups at 1 |" in (tmp_path / "README.md").read_text()
+    with pytest.raises(ChangedRunError, match=r"guidance 3\.0, now 1\.0"):
+        train_model("miniature", data / "d", tmp_path, stage="bpo", rank=2, **FEW)
+
+
 @pytest.mark.slow
 def test_stage_two_goes_on_with_stage_one_and_watches_itself(data, tmp_path):
     train_model("miniature", data / "d", tmp_path / "sft", stage="sft", rank=4, **FEW)

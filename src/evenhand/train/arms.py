@@ -36,7 +36,15 @@ DEFINING = frozenset(
 )
 """Arguments that make an arm what it is."""
 
-_OURS = ("anchor", "condition_dropout", "disable_dropout", "guidance", "mixture_pictures", "temperature")
+_OURS = (
+    "anchor",
+    "condition_dropout",
+    "disable_dropout",
+    "guidance",
+    "mixture_pictures",
+    "reference_guidance",
+    "temperature",
+)
 """Of the default's loss; the published second stage has its own."""
 
 _OWN_LENGTH = ("max_steps", "learning_rate", "num_train_epochs", "lr_scheduler_type", "warmup_steps")
@@ -92,7 +100,7 @@ def train_arm(arm: str, seed: int, how: Training, folder: Path) -> str | None:
     if arm == "understanding":
         train_answers(how.model, how.tuples, out, rank=how.rank, **given)
     elif arm == "sft":
-        published = {**given, "likelihood": "pictures", "guidance": 1.0}
+        published = {**given, "likelihood": "pictures", "guidance": 1.0, "reference_guidance": None}
         train_model(how.model, how.tuples, out, stage="sft", rank=how.rank, **published)
     elif arm == "bpo":
         train_model(how.model, how.tuples, out, stage="bpo", rank=how.rank, **given)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,18 +29,19 @@ def kind(request):
     return request.param
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.5, None])
-def test_the_first_loss_is_that_of_the_models_own_likelihoods(tiny, make_tuples, tmp_path, kind, guidance):
+@pytest.mark.parametrize(("guidance", "before"), [(1.0, None), (2.5, None), (None, None), (3.0, 2.0), (1.0, 2.0)])
+def test_the_first_loss_is_that_of_the_models_own_likelihoods(tiny, make_tuples, tmp_path, kind, guidance, before):
     # Without a weight it is the model's own, with which it draws: 5 of Janus, 3 of Emu3.
     model = tiny.made(kind)
     weight = {"janus": 5.0, "emu3": 3.0}[kind] if guidance is None else guidance
+    asked_at = weight if before is None else before
     tuples = make_tuples(model, 2)
     neutral = [
         model.log_prob([one.prompt] * 2, torch.from_numpy(one.codes).long(), guidance=weight).detach()
         for one in tuples.tuples
     ]
     asked = [
-        model.log_prob(list(one.asked), torch.from_numpy(one.codes).long(), guidance=weight).detach().sum(-1)
+        model.log_prob(list(one.asked), torch.from_numpy(one.codes).long(), guidance=asked_at).detach().sum(-1)
         for one in tuples.tuples
     ]
     wanted = []
@@ -48,21 +50,23 @@ def test_the_first_loss_is_that_of_the_models_own_likelihoods(tiny, make_tuples,
         delta = float(share[0] - share[1])
         balance = math.log(1 + (1 / (1 + math.exp(-delta)) - 0.5) ** 2)
         wanted.append(balance + 0.3 * -float(told.mean()))
-    args = config(tmp_path, max_steps=1, likelihood="pictures", nll_weight=0.3, guidance=guidance)
+    args = config(
+        tmp_path, max_steps=1, likelihood="pictures", nll_weight=0.3, guidance=guidance, reference_guidance=before
+    )
     trainer = BPOTrainer(model, args, tuples, peft_config=lora_config(model.family, r=2))
     trainer.train()
     assert losses(trainer)[0] == pytest.approx(mean_of(wanted), rel=1e-4)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_the_first_divergence_is_that_of_the_asked_prompts(tiny, make_tuples, tmp_path, kind, guidance):
+@pytest.mark.parametrize(("guidance", "asked_at"), [(1.0, None), (3.0, None), (3.0, 1.0)])
+def test_the_first_divergence_is_that_of_the_asked_prompts(tiny, make_tuples, tmp_path, kind, guidance, asked_at):
     # log m(y) by the chain rule over all codes is log of the mean of p(y | asked): the first step's sum, by hand.
     model = tiny.made(kind)
     tuples = make_tuples(model, 1)
     one = tuples.tuples[0]
     codes = torch.from_numpy(one.codes).long()
     with torch.no_grad():
-        every = [model.logits([text] * 2, codes, guidance=guidance).log_softmax(-1) for text in one.asked]
+        every = [model.logits([text] * 2, codes, guidance=asked_at or guidance).log_softmax(-1) for text in one.asked]
         own = model.logits([one.prompt] * 2, codes, guidance=guidance).log_softmax(-1)
     wanted = []
     for k in range(2):
@@ -73,21 +77,34 @@ def test_the_first_divergence_is_that_of_the_asked_prompts(tiny, make_tuples, tm
             mixture = sum(share * each[k, t].exp() for share, each in zip(before, every, strict=True))
             total += float((mixture * (mixture.log() - own[k, t])).sum())
         wanted.append(total)
-    args = config(tmp_path, max_steps=1, loss_type="sft", per_device_train_batch_size=1, guidance=guidance)
+    weights = {"guidance": guidance, "reference_guidance": asked_at}
+    args = config(tmp_path, max_steps=1, loss_type="sft", per_device_train_batch_size=1, **weights)
     trainer = BPOTrainer(model, args, tuples, peft_config=lora_config(model.family, r=2))
     trainer.train()
     assert losses(trainer)[0] == pytest.approx(mean_of(wanted), rel=1e-3)
 
 
+def test_what_is_asked_for_is_read_at_the_weight_the_pictures_were_drawn_with(tiny, make_tuples, tmp_path):
+    first = {}
+    for name, drawn, given in (("data", 2.0, {}), ("said", None, {"reference_guidance": 2.0}), ("neither", None, {})):
+        model = tiny.made("janus")
+        tuples = replace(make_tuples(model, 2), guidance=drawn)
+        args = config(tmp_path / name, max_steps=1, guidance=4.0, **given)
+        trainer = BPOTrainer(model, args, tuples, peft_config=lora_config(model.family, r=2))
+        trainer.train()
+        first[name] = losses(trainer)[0]
+    assert first["data"] == first["said"]
+    assert first["neither"] != pytest.approx(first["data"], rel=1e-3)
+
+
 def test_the_other_branch_of_guidance_is_trained_without_any(tiny, make_tuples, tmp_path):
     # A tuple without its prompt is compared at weight 1, whatever the weight of the others: the same first loss.
     first = {}
-    for guidance in (1.0, 4.0):
+    for guidance, before in ((1.0, 1.0), (4.0, 2.0)):
         model = tiny.made("janus")
         tuples = make_tuples(model, 2)
-        args = config(
-            tmp_path / str(guidance), max_steps=1, loss_type="sft", guidance=guidance, condition_dropout=1 - 1e-9
-        )
+        weights = {"guidance": guidance, "reference_guidance": before}
+        args = config(tmp_path / str(guidance), max_steps=1, loss_type="sft", condition_dropout=1 - 1e-9, **weights)
         trainer = BPOTrainer(model, args, tuples, peft_config=lora_config(model.family, r=2))
         trainer.train()
         first[guidance] = losses(trainer)[0]
@@ -96,8 +113,9 @@ def test_the_other_branch_of_guidance_is_trained_without_any(tiny, make_tuples, 
 
 @pytest.mark.parametrize("guidance", [0.0, -1.0, math.nan, math.inf])
 def test_a_weight_that_is_none(tmp_path, guidance):
-    with pytest.raises(BadInputError, match=r"guidance: got .*allowed: above 0"):
-        config(tmp_path, guidance=guidance)
+    for name in ("guidance", "reference_guidance"):
+        with pytest.raises(BadInputError, match=rf"^{name}: got .*allowed: above 0"):
+            config(tmp_path, **{name: guidance})
 
 
 def test_choices_that_the_host_refuses(tiny, make_tuples, tmp_path):

@@ -30,9 +30,10 @@ def made(number=3, groups=("male", "female")):
 
 
 def test_there_and_back(tmp_path):
-    wanted = made()
+    wanted = replace(made(), guidance=3.0)
     assert write_tuples(tmp_path, wanted) == tmp_path / FILE
     found = read_tuples(tmp_path)
+    assert found.guidance == 3.0
     assert (found.attribute, found.groups, found.code_shape, found.codebook_size, found.codebook_digest) == (
         "gender",
         ("male", "female"),
@@ -103,6 +104,7 @@ def changed(**given):
     ("spoiled", "message"),
     [
         (lambda: replace(made(), tuples=()), "got none"),
+        (lambda: replace(made(), guidance=float("inf")), "guidance inf"),
         (lambda: made(groups=("male",)), "two or more"),
         (lambda: made(groups=("male", "male")), "none twice"),
         (lambda: changed(groups=("male", "male")), "tuple 1 .*one of each group"),

@@ -76,9 +76,12 @@ def guided(model, own, codes, weights):
     return torch.cat(rows).log_softmax(-1)
 
 
-@pytest.mark.parametrize("weights", [None, (1.0, 1.0), (3.0, 1.0), (0.5, 5.0)])
+@pytest.mark.parametrize(
+    ("weights", "mixed_weights"),
+    [(None, None), ((1.0, 1.0), (1.0, 1.0)), ((3.0, 1.0), (3.0, 1.0)), ((0.5, 5.0), None), (None, (2.0, 3.0))],
+)
 @pytest.mark.parametrize("rows", [1, 10_000])
-def test_the_gradient_is_autograds(model, rows, weights, monkeypatch):
+def test_the_gradient_is_autograds(model, rows, weights, mixed_weights, monkeypatch):
     from evenhand.models.unified import mixture_pass
 
     monkeypatch.setattr(mixture_pass, "_ROWS", rows)
@@ -92,16 +95,23 @@ def test_the_gradient_is_autograds(model, rows, weights, monkeypatch):
     mixed = [prefixes(model, LONG, "a man"), prefixes(model, "a woman and a cat", SHORT)]
     neutral = prefixes(model, SHORT, LONG)
     found = mixture_divergence(
-        model.family, neutral, mixed, codes, shares=SHARES, guidance=weights, reference=nullcontext
+        model.family,
+        neutral,
+        mixed,
+        codes,
+        shares=SHARES,
+        guidance=weights,
+        mixed_guidance=mixed_weights,
+        reference=nullcontext,
     )
     (slope,) = torch.autograd.grad(found.sum(), weight, retain_graph=True)
     with torch.no_grad():
-        every = [guided(model, [one[d] for one in mixed], codes, weights or (1, 1)) for d in (0, 1)]
+        every = [guided(model, [one[d] for one in mixed], codes, mixed_weights or (1, 1)) for d in (0, 1)]
         along = torch.stack([one.gather(-1, codes[..., None])[..., 0].cumsum(-1) for one in every])
         before = torch.cat([torch.zeros(2, 2, 1), along[..., :-1]], -1) + torch.tensor(SHARES).log()[:, None, None]
         mixture = (before.log_softmax(0)[..., None] + torch.stack(every)).logsumexp(0)
     plain = guided(model, neutral, codes, weights or (1, 1))
     loss = (mixture.exp() * (mixture - plain)).sum()
     (wanted,) = torch.autograd.grad(loss, weight)
-    assert float(found.sum()) == pytest.approx(float(loss), rel=1e-4)
+    assert found.sum().item() == pytest.approx(loss.item(), rel=1e-4)
     assert (slope - wanted).norm() <= 1e-5 * wanted.norm()

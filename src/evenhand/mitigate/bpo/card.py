@@ -20,6 +20,7 @@ def training_card(
     *,
     steps: int,
     adapter: int | None,
+    guidance: tuple[float, float],
 ) -> str:
     """Front matter, what was done, what it changed, and what a reader must know.
 
@@ -31,6 +32,7 @@ def training_card(
         after: The same afterwards.
         steps: Of the optimizer.
         adapter: Rank of the LoRA adapter; None where the weights themselves were trained.
+        guidance: Weights at which the model was trained, and the one before training asked for groups.
     """
     front = {"tags": ["evenhand", "fairness", "text-to-image"], **({"library_name": "peft"} if adapter else {})}
     sources = Counter(one.source for one in tuples.tuples)
@@ -56,6 +58,7 @@ def training_card(
             f"| loss | {args.loss_type}{_weights(args)} |",
             f"| tuples | {len(tuples.tuples)} of {prompts} prompts, one picture of each group in each |",
             f"| pictures from | {', '.join(f'{name} ({number} tuples)' for name, number in sorted(sources.items()))} |",
+            f"| guidance | trained at {guidance[0]:g}, asked for groups at {guidance[1]:g} |",
             f"| steps | {steps}, learning rate {args.learning_rate:g} |",
             "",
             "## What held-out prompts draw",

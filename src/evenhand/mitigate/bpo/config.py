@@ -35,6 +35,7 @@ _PUBLISHED: dict[str, Any] = {
     "condition_dropout": 0.0,
     "likelihood": "pictures",
     "guidance": 1.0,
+    "reference_guidance": 1.0,
     "disable_dropout": False,
 }
 
@@ -81,9 +82,11 @@ class BPOConfig(TrainingArguments):
             group's pictures down as readily as another's up; nothing else holds the likelihood where it is.
         pairs: Which groups are compared.
         temperature: Of the posterior loss, above 0.
-        guidance: Weight w of classifier-free guidance at which shares are made even, likelihoods taken; None is the
-            weight that the model draws with. A model that is even at one is not at another. Any but 1 reads each
-            picture under the unconditional branch as well, and trains both.
+        guidance: Weight w of classifier-free guidance at which the model is trained; None is the weight that it draws
+            with. A model that is even at one is not at another. Any but 1 reads each picture under the unconditional
+            branch as well, and trains both.
+        reference_guidance: The weight at which the model before training is asked for groups; None is the one that it
+            drew the data's pictures with, else ``guidance``. It should be one at which it draws whom it is asked for.
         target: Wanted share of each group in the data's order; None is even.
         anchor: Share of tuples whose pictures are compared under the prompts that ask for them, not under the neutral
             one, with ``likelihood="mixture"``; in [0, 1). Without it a model learns to pass over words that name a
@@ -103,6 +106,9 @@ class BPOConfig(TrainingArguments):
     pairs: Comparing = field(default="all", metadata={"help": "all or cycle."})
     temperature: float = field(default=1.0, metadata={"help": "Of the posterior loss."})
     guidance: float | None = field(default=None, metadata={"help": "Weight w of guidance; the model's by default."})
+    reference_guidance: float | None = field(
+        default=None, metadata={"help": "That of the model before training; the data's by default."}
+    )
     target: list[float] | None = field(default=None, metadata={"help": "Wanted share of each group; even by default."})
     anchor: float = field(default=0.25, metadata={"help": "Share of tuples compared under prompts that ask."})
     condition_dropout: float = field(default=0.1, metadata={"help": "Share of tuples without their prompt."})
@@ -135,8 +141,10 @@ class BPOConfig(TrainingArguments):
             raise BadInputError("beta: got 0; nothing is balanced then. Give more than 0, or loss_type='sft'.")
         if not (isfinite(self.temperature) and self.temperature > 0):
             raise BadInputError(f"temperature: got {self.temperature}; allowed: above 0, 1 by default.")
-        if self.guidance is not None and not (isfinite(self.guidance) and self.guidance > 0):
-            raise BadInputError(f"guidance: got {self.guidance}; allowed: above 0, 1 is none.")
+        for name in ("guidance", "reference_guidance"):
+            weight = getattr(self, name)
+            if weight is not None and not (isfinite(weight) and weight > 0):
+                raise BadInputError(f"{name}: got {weight}; allowed: above 0, 1 is none.")
         if not (isfinite(self.learning_rate) and self.learning_rate >= 0):
             raise BadInputError(f"learning_rate: got {self.learning_rate}; allowed: 0 or more, for example 1e-4.")
         for name in _COUNTS:

@@ -29,7 +29,8 @@ class MixtureAsked:
         mixed: For each tuple the prefixes that ask for each group.
         pictures: For each tuple which of its pictures are looked at; as many for each.
         anchored: For each tuple whether they are compared under the prompts that ask for them, with themselves before.
-        guidance: For each tuple the weight at which both are taken.
+        guidance: For each tuple the weight of guidance at which the network is asked.
+        mixed_guidance: For each tuple that at which the mixture is.
         shares: Of the groups.
     """
 
@@ -37,6 +38,7 @@ class MixtureAsked:
     pictures: Sequence[Sequence[int]]
     anchored: Sequence[bool]
     guidance: Sequence[float]
+    mixed_guidance: Sequence[float]
     shares: Sequence[float]
 
 
@@ -99,6 +101,7 @@ class TupleScorer(nn.Module):
             torch.stack([codes[one, picture] for one, picture in rows]),
             shares=mixture.shares,
             guidance=[mixture.guidance[one] for one, _ in rows],
+            mixed_guidance=[mixture.mixed_guidance[one] for one, _ in rows],
             reference=self._before,
         )
         return found.view(len(prefixes), -1, codes.shape[2])

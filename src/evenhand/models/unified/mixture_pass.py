@@ -34,6 +34,7 @@ def mixture_divergence(
     *,
     shares: Sequence[float],
     guidance: Sequence[float] | None = None,
+    mixed_guidance: Sequence[float] | None = None,
     reference: Callable[[], AbstractContextManager[None]],
 ) -> Float[Tensor, "pictures codes"]:
     r"""Kullback-Leibler divergence of the next code from the mixture's, at every position; nats, 0 or more, float32.
@@ -49,11 +50,12 @@ def mixture_divergence(
         mixed: x_d, as many for each picture as there are shares.
         codes: In raster order.
         shares: pi, of sum 1.
-        guidance: w of ``codes.guided``, one a picture, for the prompt and for those of the mixture; none by default.
+        guidance: w of ``codes.guided``, one a picture, of its prompt; 1 by default.
+        mixed_guidance: The same, of the prompts in the mixture.
         reference: Makes the context in which the mixture is asked: the model before training.
     """
     with torch.no_grad(), reference():
-        every = _read(family, [[one[d] for one in mixed] for d in range(len(shares))], codes, guidance)
+        every = _read(family, [[one[d] for one in mixed] for d in range(len(shares))], codes, mixed_guidance)
         asked = torch.stack(every, dim=1)
     (read,) = _read(family, [prefixes], codes, guidance)
     weights = torch.tensor(shares, device=codes.device).log().expand(len(codes), -1)
