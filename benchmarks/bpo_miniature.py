@@ -16,6 +16,7 @@ Both are means over groups, so that drawing more of a group does not change them
 
     python benchmarks/bpo_miniature.py --out FOLDER [--arms sft,paper,bpo] [--seeds 0,1,2] [--guidance 1,3,5]
     python benchmarks/bpo_miniature.py --out FOLDER --arms bpo --name at-3 --trained-at 3
+    python benchmarks/bpo_miniature.py --out FOLDER --arms bpo --name at-3-of-3 --trained-at 3 --drawn-at 3 --seeds 0
 """
 
 import json
@@ -104,7 +105,8 @@ def main(
     steps: int = 800,
     anchor: Annotated[float, typer.Option(help="Share of tuples under prompts that ask.")] = 0.25,
     name: Annotated[str, typer.Option(help="Of the study's folder.")] = "study",
-    trained_at: Annotated[float, typer.Option(help="Guidance weight at which `bpo` is trained.")] = 1.0,
+    drawn_at: Annotated[float, typer.Option(help="Guidance weight of the pictures that are trained on.")] = 1.0,
+    trained_at: Annotated[float, typer.Option(help="That at which `bpo` is trained.")] = 1.0,
 ) -> None:
     """Train, draw, measure, print."""
     torch.set_num_threads(1)
@@ -113,9 +115,10 @@ def main(
     for place, rows in ((out / "known.csv", list(DECLARED)), (held, HELD_OUT)):
         place.write_text("occupation\n" + "\n".join(rows) + "\n")
     base = load_miniature(batch_size=128)
-    data = out / "data"
+    data = out / ("data" if drawn_at == 1 else f"data-{drawn_at:g}")
     if not (data / "tuples.parquet").is_file():
-        make_balanced_data(base, READ_BY, data, data=str(out / "known.csv"), leave_out=str(held), pictures=12)
+        drawing = load_miniature(batch_size=128, guidance=drawn_at)
+        make_balanced_data(drawing, READ_BY, data, data=str(out / "known.csv"), leave_out=str(held), pictures=12)
     folder = out / name
     found = run_study(
         "miniature",
@@ -135,7 +138,6 @@ def main(
         warmup_steps=0.05,
         anchor=anchor,
         guidance=trained_at,
-        reference_guidance=1.0,
         save_strategy="no",
         logging_steps=100,
         disable_tqdm=True,
@@ -149,8 +151,7 @@ def main(
     }
     for cell in found.cells:
         told = {key: [one.value, one.low, one.high] for key, one in cell.values.items()}
-        if cell.guidance == 1:
-            told |= quality(folder / cell.run, base)
+        told |= quality(folder / cell.run, base)
         table["cells"].append({"arm": cell.arm, "seed": cell.seed, "guidance": cell.guidance, **told})
     print(json.dumps(table, indent=1))
 

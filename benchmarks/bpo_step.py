@@ -7,6 +7,7 @@ which freed memory goes back at once: glibc keeps holes of up to 32 MB, and they
 
 - ``naive``: K passes, log-softmax over the whole vocabulary, all kept. ``batched``: the same in one pass.
 - ``full``: ours over the whole vocabulary, like for like. ``codes``: ours over the codes, which is what is drawn from.
+  ``guided``: the same with guidance, which reads each picture under the unconditional branch too.
 - ``checkpointed``: ``full``, activations made again. ``one at a time``: ``full``, one picture's activations in memory.
 - ``orpo``, ``dpo``: TRL's, on the K pairs of a cycle; DPO's reference is the adapter switched off.
 
@@ -34,7 +35,7 @@ from evenhand.models.unified.tuple_pass import tuple_log_probs
 
 WORDS, CODES, PROMPT = 32_000, 16_384, 64
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-VARIANTS = ("naive", "batched", "full", "codes", "checkpointed", "one at a time", "orpo", "dpo")
+VARIANTS = ("naive", "batched", "full", "codes", "guided", "checkpointed", "one at a time", "orpo", "dpo")
 TRL = ("orpo", "dpo")
 RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0"}
 Step = Callable[[], Tensor]
@@ -66,6 +67,10 @@ class Words:
     def embed_codes(self, codes: Tensor) -> Tensor:
         """Of codes."""
         return self.embed(codes + self._first)
+
+    def without_text(self, prefix: tuple[int, ...]) -> tuple[int, ...]:
+        """As many tokens of padding."""
+        return (0,) * len(prefix)
 
     def before_head(self, hidden: Tensor) -> Tensor:
         """The hidden state itself."""
@@ -119,8 +124,8 @@ def built(variant: str, groups: int, codes: int) -> tuple[Any, Step]:
     model = made()
     network = get_peft_model(model, adapter()).train()
     prompt, words = given(groups, codes)
-    own = Words(model, full=variant != "codes")
-    asked = words if variant != "codes" else words - WORDS
+    own = Words(model, full=variant not in ("codes", "guided"))
+    asked = words - WORDS if variant in ("codes", "guided") else words
     if variant == "checkpointed":
         model.activation_checkpointing_enable()
 
@@ -135,7 +140,13 @@ def built(variant: str, groups: int, codes: int) -> tuple[Any, Step]:
         return log_odds_loss(torch.cat([score(part) for part in parts])[None]).mean()
 
     def lean() -> Tensor:
-        told = tuple_log_probs(own, [prompt], asked, one_at_a_time=variant == "one at a time")
+        told = tuple_log_probs(
+            own,
+            [prompt],
+            asked,
+            guidance=5.0 if variant == "guided" else 1.0,
+            one_at_a_time=variant == "one at a time",
+        )
         return log_odds_loss(told).mean()
 
     return network, plain if variant in ("naive", "batched") else lean

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicCache
 
+from evenhand.models.unified.chosen import chosen_log_probs
 from evenhand.models.unified.codes import guided
 from evenhand.models.unified.family import Family
 from evenhand.models.unified.kept_slope import with_kept_slope
@@ -72,7 +73,7 @@ def tuple_log_probs(
 def _log_probs(family: Family, read: Float[Tensor, "rows read"], codes: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
     def told(part: Tensor, own: Tensor) -> Tensor:
         def worth(some: Tensor) -> Tensor:
-            return family.code_logits(some).log_softmax(dim=-1).gather(-1, own[:, None])[:, 0]
+            return chosen_log_probs(family.code_logits(some), own)
 
         return with_kept_slope(worth, part)
 
