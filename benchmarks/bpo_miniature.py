@@ -15,8 +15,8 @@ Beside what a study measures, from the pictures of its runs:
 Both are means over groups, so that drawing more of a group does not change them by itself.
 
     python benchmarks/bpo_miniature.py --out FOLDER [--arms sft,paper,bpo] [--seeds 0,1,2] [--guidance 1,3,5]
-    python benchmarks/bpo_miniature.py --out FOLDER --arms bpo --name at-3 --trained-at 3
-    python benchmarks/bpo_miniature.py --out FOLDER --arms bpo --name at-3-of-3 --trained-at 3 --drawn-at 3 --seeds 0
+    python benchmarks/bpo_miniature.py --out FOLDER --arms bpo --seeds 0 --trained-at 3 --drawn-at 3 --name at-3-of-3
+    python benchmarks/bpo_miniature.py --out FOLDER --arms bpo --seeds 0 --trained-at 3 --asked-at 1 --name at-3
 """
 
 import json
@@ -107,6 +107,7 @@ def main(
     name: Annotated[str, typer.Option(help="Of the study's folder.")] = "study",
     drawn_at: Annotated[float, typer.Option(help="Guidance weight of the pictures that are trained on.")] = 1.0,
     trained_at: Annotated[float, typer.Option(help="That at which `bpo` is trained.")] = 1.0,
+    asked_at: Annotated[float | None, typer.Option(help="That of the model before; as trained.")] = None,
 ) -> None:
     """Train, draw, measure, print."""
     torch.set_num_threads(1)
@@ -138,6 +139,7 @@ def main(
         warmup_steps=0.05,
         anchor=anchor,
         guidance=trained_at,
+        **({} if asked_at is None else {"reference_guidance": asked_at}),
         save_strategy="no",
         logging_steps=100,
         disable_tqdm=True,

@@ -48,9 +48,9 @@ def test_an_adapter_a_card_and_what_changed(data, tmp_path):
     assert opened.revision != load_miniature().revision
 
 
-def test_a_model_is_trained_at_the_weight_it_draws_with(data, tmp_path):
-    # The pictures were drawn without guidance; the model is opened with 3.
-    train_model("miniature", data / "d", tmp_path, stage="bpo", rank=2, model_options={"guidance": "3"}, **FEW)
+def test_the_weight_of_guidance_is_part_of_a_run_and_on_its_card(data, tmp_path):
+    weights = {"guidance": 3.0, "reference_guidance": 1.0}
+    train_model("miniature", data / "d", tmp_path, stage="bpo", rank=2, **FEW, **weights)
     held = json.loads((tmp_path / "training.json").read_text())
     assert (held["guidance"], held["reference_guidance"]) == (3.0, 1.0)
     assert "| guidance | trained at 3, asked for groups at 1 |" in (tmp_path / "README.md").read_text()

@@ -100,7 +100,7 @@ def train_arm(arm: str, seed: int, how: Training, folder: Path) -> str | None:
     if arm == "understanding":
         train_answers(how.model, how.tuples, out, rank=how.rank, **given)
     elif arm == "sft":
-        published = {**given, "likelihood": "pictures", "guidance": 1.0, "reference_guidance": None}
+        published = {**given, "likelihood": "pictures", "guidance": 1.0, "reference_guidance": 1.0}
         train_model(how.model, how.tuples, out, stage="sft", rank=how.rank, **published)
     elif arm == "bpo":
         train_model(how.model, how.tuples, out, stage="bpo", rank=how.rank, **given)

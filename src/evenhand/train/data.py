@@ -175,7 +175,6 @@ def make_balanced_data(
         model.codebook_size,
         model.codebook_digest,
         _paired(chosen, stock, target, model, keep_pictures=keep_pictures),
-        model.guidance if source is None and pictures_from is None else None,
     )
     check_tuples(tuples, model)
     write_tuples(out, tuples)

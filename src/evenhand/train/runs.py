@@ -127,10 +127,7 @@ def train_model(
     found = Trained(str(out), trainer.state.global_step, before, after)
     if args.process_index == 0:
         write_json(out, _RESULT, {**asdict(found), **planned})
-        weights = (trainer.guidance, trainer.reference_guidance)
-        card = training_card(
-            drawing.name, tuples, args, before, after, steps=found.steps, adapter=rank, guidance=weights
-        )
+        card = training_card(drawing.name, tuples, args, before, after, steps=found.steps, adapter=rank)
         (Path(out) / "README.md").write_text(card, "utf-8")
     return found
 

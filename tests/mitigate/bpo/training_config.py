@@ -14,7 +14,6 @@ def config(folder, **given):
         "use_cpu": True,
         "condition_dropout": 0.0,
         "anchor": 0.0,
-        "guidance": 1.0,
         **given,
     }
     return BPOConfig(output_dir=str(folder), **chosen)

@@ -20,7 +20,6 @@ def training_card(
     *,
     steps: int,
     adapter: int | None,
-    guidance: tuple[float, float],
 ) -> str:
     """Front matter, what was done, what it changed, and what a reader must know.
 
@@ -32,13 +31,13 @@ def training_card(
         after: The same afterwards.
         steps: Of the optimizer.
         adapter: Rank of the LoRA adapter; None where the weights themselves were trained.
-        guidance: Weights at which the model was trained, and the one before training asked for groups.
     """
     front = {"tags": ["evenhand", "fairness", "text-to-image"], **({"library_name": "peft"} if adapter else {})}
     sources = Counter(one.source for one in tuples.tuples)
     prompts = len({one.prompt for one in tuples.tuples})
     target = args.target or [1 / len(tuples.groups)] * len(tuples.groups)
     wanted = ", ".join(f"{group} {share:.3g}" for group, share in zip(tuples.groups, target, strict=True))
+    asked = args.reference_guidance or args.guidance
     return "\n".join(
         (
             "---",
@@ -58,7 +57,7 @@ def training_card(
             f"| loss | {args.loss_type}{_weights(args)} |",
             f"| tuples | {len(tuples.tuples)} of {prompts} prompts, one picture of each group in each |",
             f"| pictures from | {', '.join(f'{name} ({number} tuples)' for name, number in sorted(sources.items()))} |",
-            f"| guidance | trained at {guidance[0]:g}, asked for groups at {guidance[1]:g} |",
+            f"| guidance | trained at {args.guidance:g}, asked for groups at {asked:g} |",
             f"| steps | {steps}, learning rate {args.learning_rate:g} |",
             "",
             "## What held-out prompts draw",

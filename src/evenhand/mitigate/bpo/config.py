@@ -82,11 +82,10 @@ class BPOConfig(TrainingArguments):
             group's pictures down as readily as another's up; nothing else holds the likelihood where it is.
         pairs: Which groups are compared.
         temperature: Of the posterior loss, above 0.
-        guidance: Weight w of classifier-free guidance at which the model is trained; None is the weight that it draws
-            with. A model that is even at one is not at another. Any but 1 reads each picture under the unconditional
-            branch as well, and trains both.
-        reference_guidance: The weight at which the model before training is asked for groups; None is the one that it
-            drew the data's pictures with, else ``guidance``. It should be one at which it draws whom it is asked for.
+        guidance: Weight w of classifier-free guidance at which the model is trained; 1 is none. A model that is even at
+            one is not at another. Any but 1 reads each picture under the unconditional branch too, and trains both.
+        reference_guidance: The weight at which the model before training is asked for groups; None is ``guidance``. It
+            should be one at which it draws whom it is asked for.
         target: Wanted share of each group in the data's order; None is even.
         anchor: Share of tuples whose pictures are compared under the prompts that ask for them, not under the neutral
             one, with ``likelihood="mixture"``; in [0, 1). Without it a model learns to pass over words that name a
@@ -105,9 +104,9 @@ class BPOConfig(TrainingArguments):
     mixture_pictures: int = field(default=2, metadata={"help": "Pictures of a tuple the mixture is compared along."})
     pairs: Comparing = field(default="all", metadata={"help": "all or cycle."})
     temperature: float = field(default=1.0, metadata={"help": "Of the posterior loss."})
-    guidance: float | None = field(default=None, metadata={"help": "Weight w of guidance; the model's by default."})
+    guidance: float = field(default=1.0, metadata={"help": "Weight w of classifier-free guidance; 1 is none."})
     reference_guidance: float | None = field(
-        default=None, metadata={"help": "That of the model before training; the data's by default."}
+        default=None, metadata={"help": "That of the model before training; as guidance by default."}
     )
     target: list[float] | None = field(default=None, metadata={"help": "Wanted share of each group; even by default."})
     anchor: float = field(default=0.25, metadata={"help": "Share of tuples compared under prompts that ask."})

@@ -43,6 +43,7 @@ _OURS = (
     "nll_weight",
     "pairs",
     "temperature",
+    "guidance",
     "target",
     "condition_dropout",
     "disable_dropout",
@@ -73,10 +74,6 @@ class BPOTrainer(StoredTrainer):
         ArtefactError: Tuples of another picture tokenizer, or an adapter of another model.
         ChangedRunError: The folder holds a run of other tuples or of another loss.
         MissingExtraError: PEFT is not installed.
-
-    Attributes:
-        guidance: The weight at which the model is trained.
-        reference_guidance: That at which the model before training is asked for groups.
     """
 
     args: BPOConfig
@@ -116,9 +113,7 @@ class BPOTrainer(StoredTrainer):
         if audit is not None:
             refuse_audit_of_shards(args)
         self._groups, self._audit, self._unified = groups, audit, model
-        self.guidance = model.guidance if args.guidance is None else args.guidance
-        told = (args.reference_guidance, train_dataset.guidance, self.guidance)
-        self.reference_guidance = next(one for one in told if one is not None)
+        self._before_guidance = args.guidance if args.reference_guidance is None else args.reference_guidance
         self._run = {
             "tuples": set_digest(train_dataset),
             "model": model.revision,
@@ -127,8 +122,7 @@ class BPOTrainer(StoredTrainer):
             "rank": None if peft_config is None else peft_config.r,
             **batch_of(args),
             **{name: _plain(getattr(args, name)) for name in _KEPT},
-            "guidance": self.guidance,
-            "reference_guidance": self.reference_guidance,
+            "reference_guidance": self._before_guidance,
         }
         refuse_another_run(str(args.output_dir), self._run)
         set_seed(args.seed)
@@ -136,7 +130,7 @@ class BPOTrainer(StoredTrainer):
         rows = [None if one is None else self._rows(one, args) for one in (train_dataset, eval_dataset)]
         network = trained_network(model.family, peft_config, start=start, disable_dropout=args.disable_dropout)
         super().__init__(
-            model=TupleScorer(model.family, network, guidance=self.guidance, one_at_a_time=args.one_at_a_time),
+            model=TupleScorer(model.family, network, guidance=args.guidance, one_at_a_time=args.one_at_a_time),
             args=args,
             data_collator=batched,
             train_dataset=rows[0],
@@ -237,14 +231,14 @@ class BPOTrainer(StoredTrainer):
     def _rows(self, tuples: TupleSet, args: BPOConfig) -> TupleRows:
         reference = None
         if args.loss_type == "posterior":
-            of = sha256(f"{self._unified.revision}/{self.reference_guidance}".encode()).hexdigest()[:8]
+            of = sha256(f"{self._unified.revision}/{self._before_guidance}".encode()).hexdigest()[:8]
             folder = Path(str(args.output_dir)) / "reference" / f"{set_digest(tuples)}-{of}"
             with args.main_process_first(local=False, desc="the reference"):  # the others find it in the folder
                 reference = kept_reference(
                     self._unified,
                     tuples,
                     folder,
-                    guidance=self.reference_guidance,
+                    guidance=self._before_guidance,
                     write=args.process_index == 0,
                     batch_size=args.per_device_eval_batch_size,
                 )
@@ -272,9 +266,7 @@ class BPOTrainer(StoredTrainer):
         mixed = [[tuple(one) for one in row] for row in inputs["mixed"]]
         # The other branch of guidance draws nothing by itself: it is compared without any.
         without = [out and not held for out, held in zip(dropped, anchored, strict=True)]
-        own, before = (
-            [1.0 if one else weight for one in without] for weight in (self.guidance, self.reference_guidance)
-        )
+        own, before = ([1.0 if one else weight for one in without] for weight in (args.guidance, self._before_guidance))
         return MixtureAsked(mixed, chosen, anchored, own, before, shares)
 
     def _weights_of(self, mixture: MixtureAsked) -> Tensor:

@@ -4,7 +4,6 @@ The file says by itself what it holds, in its schema's metadata, and ``datasets.
 """
 
 import json
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +75,6 @@ class TupleSet:
         codebook_size: Codes are below it.
         codebook_digest: ``UnifiedModel.codebook_digest`` of the model whose codes these are.
         tuples: In the order they were made.
-        guidance: Weight w of classifier-free guidance with which the model drew these pictures of its own; None where
-            they come from elsewhere.
     """
 
     attribute: str
@@ -86,7 +83,6 @@ class TupleSet:
     codebook_size: int
     codebook_digest: str
     tuples: tuple[PictureTuple, ...]
-    guidance: float | None = None
 
 
 @runtime_checkable
@@ -109,15 +105,13 @@ def check_tuples(tuples: TupleSet, model: _Tokenizing | None = None) -> None:
         model: What is to be trained; None checks the set alone.
 
     Raises:
-        BadInputError: A guidance weight that is not finite, no tuple, fewer than two groups or one twice, a tuple that
-            is not one picture of each group in the set's order, pictures of some tuples only, codes out of range or of
-            another number, a prompt without text, a confidence outside [0, 1], a neutral prompt that is one of those
-            that ask for a group, a text that asks for one group here and for another there.
+        BadInputError: No tuple, fewer than two groups or one twice, a tuple that is not one picture of each group in
+            the set's order, pictures of some tuples only, codes out of range or of another number, a prompt without
+            text, a confidence outside [0, 1], a neutral prompt that is one of those that ask for a group, a text that
+            asks for one group here and for another there.
         ArtefactError: The codes are another picture tokenizer's.
     """
     groups = tuples.groups
-    if tuples.guidance is not None and not math.isfinite(tuples.guidance):
-        raise BadInputError(f"tuples: got pictures drawn with guidance {tuples.guidance}; allowed: a finite number.")
     if len(groups) < 2 or len(set(groups)) < len(groups):
         raise BadInputError(f"tuples: got the groups {groups}; allowed: two or more, none twice. Make the data anew.")
     if not tuples.tuples:
@@ -174,7 +168,6 @@ def write_tuples(folder: str | Path, tuples: TupleSet) -> Path:
         "code_shape": list(tuples.code_shape),
         "codebook_size": tuples.codebook_size,
         "codebook_digest": tuples.codebook_digest,
-        "guidance": tuples.guidance,
     }
     rows = [
         {
@@ -246,7 +239,6 @@ def read_tuples(path: str | Path, *, pictures: bool = False) -> TupleSet:
                 )
                 for row in rows
             ),
-            None if about.get("guidance") is None else float(about["guidance"]),
         )
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise CorruptLedgerError(
