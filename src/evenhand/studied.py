@@ -63,6 +63,7 @@ class Studied:
         samples: Pictures wanted of each prompt.
         asked: Pictures wanted of each prompt that asks for a group.
         level: Coverage the intervals aim at.
+        trained: Arguments of every training that were given, as they are typed; the others are the defaults.
         cells: Arms in the order they are compared, then seeds, then guidance weights.
         rows: The same, seeds together.
         caveats: What a reader must know, one sentence each.
@@ -75,6 +76,7 @@ class Studied:
     samples: int
     asked: int
     level: float
+    trained: Mapping[str, str]
     cells: tuple[StudyCell, ...]
     rows: tuple[StudyRow, ...]
     caveats: tuple[str, ...]

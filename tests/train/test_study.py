@@ -139,6 +139,8 @@ def test_the_page_shows_the_numbers_and_a_changed_one_is_found(made, tmp_path):
     text = page.read_text()
     for name in ("RD gender", "RD gender × skin tone", "obeyed", "seen: gender", "asked for diversity in the prompt"):
         assert name in text
+    assert "<code>max_steps=2</code>" in text
+    assert "<code>rank=2</code>" in text
     assert "<svg" in text
     assert "<script" not in text
     assert json.loads((tmp_path / "study.json").read_text())["study"]["prompts"] == 2

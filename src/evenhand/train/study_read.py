@@ -86,6 +86,7 @@ def read_study(out: str | Path, *, reading: Reading = "kept") -> Studied:
         samples=study.samples,
         asked=study.asked,
         level=plan.level,
+        trained={"rank": str(study.rank), **{name: str(value) for name, value in study.arguments.items()}},
         cells=tuple(cells),
         rows=rows_of(cells),
         caveats=(*caveats, *left_out(cells), *runs_limited(limits, len(cells))),
